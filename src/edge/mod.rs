@@ -1,1 +1,2 @@
 //! The neighbours.
+pub mod run;
