@@ -1,1 +1,3 @@
 //! The neighbours.
+pub mod peer;
+pub mod store;
