@@ -199,7 +199,7 @@ fn mind_voter(world: &World<'_>, a: &mut Assignment, drbd: DrbdVersion) -> Vec<L
     }
     let voters: Vec<BoxName> =
         a.legs.iter().filter(|(_, l)| l.pool.is_none()).map(|(n, _)| n.clone()).collect();
-    let even = a.diskful().count() % 2 == 0;
+    let even = a.diskful().count().is_multiple_of(2);
     match (even, voters.is_empty()) {
         (true, true) => {
             if let Some(name) = place_voter(world, a, drbd) {

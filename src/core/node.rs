@@ -34,6 +34,8 @@ const LEADER_WITHIN_MS: u64 = 2_000;
 const REPORT_EVERY_MS: u64 = 200;
 /// Refusals that are kept for `errors`.
 const ERRORS_KEPT: usize = 32;
+/// Commits that may be on their way to the disk at once; the store's thread takes them together.
+const COMMITS_IN_FLIGHT: usize = 128;
 /// A store that did not open is tried again after so long.
 const REOPEN_AFTER_MS: u64 = 3_000;
 
@@ -175,6 +177,7 @@ struct Pending {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // one a box
 enum Lead {
     /// Another box leads, or none.
     No,
@@ -210,8 +213,11 @@ pub struct Node {
     leader: Option<BoxName>,
     lead: Lead,
     next_seq: u64,
+    /// Requests that wait for room among the commits in flight.
+    backlog: VecDeque<(Asker, Request)>,
     waiting: Vec<Waiting>,
     lanes: Lanes,
+    planned: Vec<String>,
     refusals: BTreeMap<String, String>,
     notes: Vec<String>,
     report_dirty: bool,
@@ -235,8 +241,10 @@ impl Node {
             leader: None,
             lead: Lead::No,
             next_seq: 1,
+            backlog: VecDeque::new(),
             waiting: Vec::new(),
             lanes: Lanes::default(),
+            planned: Vec::new(),
             refusals: BTreeMap::new(),
             notes: Vec::new(),
             report_dirty: true,
@@ -323,7 +331,11 @@ impl Node {
 
     /// The leader's answer to one request: refused now, or committed first.
     fn grant(&mut self, asker: Asker, request: &Request) {
-        let Lead::Yes { tip, .. } = &self.lead else { return };
+        let Lead::Yes { tip, queue, .. } = &self.lead else { return };
+        if queue.len() >= COMMITS_IN_FLIGHT {
+            self.backlog.push_back((asker, request.clone()));
+            return;
+        }
         let world = World { intent: tip, reports: &self.reports, alive: &self.alive };
         match admit(&world, &self.me, request) {
             Err(refusal) => self.answer(asker, Err(refusal)),
@@ -355,7 +367,10 @@ impl Node {
             return self.resign(why);
         }
         let Lead::Yes { queue, durable, .. } = &mut self.lead else { return };
-        let Some(done) = queue.pop_front_if(|p| p.seq == seq) else { return };
+        if queue.front().is_none_or(|p| p.seq != seq) {
+            return;
+        }
+        let Some(done) = queue.pop_front() else { return };
         let newly = !std::mem::replace(durable, true);
         let from = self.intent.stamp;
         Arc::make_mut(&mut self.intent).apply(&done.txn);
@@ -374,6 +389,9 @@ impl Node {
         self.facts_changed = true;
         self.publish_members();
         self.forward();
+        if let Some((asker, request)) = self.backlog.pop_front() {
+            self.grant(asker, &request);
+        }
     }
 
     fn answer(&mut self, asker: Asker, result: Result<(), Refusal>) {
@@ -508,6 +526,9 @@ impl Node {
             );
             for asker in queue.into_iter().flat_map(|p| p.askers) {
                 self.answer(asker, Err(Refusal::new(Errno::TimedOut, text.clone())));
+            }
+            for (asker, _) in std::mem::take(&mut self.backlog) {
+                self.answer(asker, Err(Refusal::new(Errno::ReadOnly, format!("{} gave up its leadership ({why}): nothing was changed", self.me))));
             }
             for name in self.others() {
                 self.out.push(Output::Send(name, Message::Resigned));
@@ -721,6 +742,7 @@ impl Node {
 
     fn start_jobs(&mut self) {
         let jobs = self.jobs();
+        self.planned = jobs.iter().flat_map(|job| job.steps.iter().map(|s| format!("{}: {s}", job.lane))).collect();
         self.lanes.retain(&jobs, self.now_ms);
         let idle: Vec<_> =
             self.mine.trouble.keys().filter(|lane| self.lanes.is_quiet(lane)).cloned().collect();
