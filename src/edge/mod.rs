@@ -1,7 +1,6 @@
-//! The neighbours.
-<<<<<<< HEAD
+//! The neighbours: one file for each. They carry out and report; what to do is decided in `core`.
+//!
+//! Edges do not know each other, except that all may use `run`; tests/purity.rs keeps it so.
+
 pub mod run;
-=======
-pub mod peer;
 pub mod store;
->>>>>>> 9e95db64501f99b6e7844e53e0d48e58ad8a6d26
