@@ -528,7 +528,13 @@ impl Node {
                 self.answer(asker, Err(Refusal::new(Errno::TimedOut, text.clone())));
             }
             for (asker, _) in std::mem::take(&mut self.backlog) {
-                self.answer(asker, Err(Refusal::new(Errno::ReadOnly, format!("{} gave up its leadership ({why}): nothing was changed", self.me))));
+                self.answer(
+                    asker,
+                    Err(Refusal::new(
+                        Errno::ReadOnly,
+                        format!("{} gave up its leadership ({why}): nothing was changed", self.me),
+                    )),
+                );
             }
             for name in self.others() {
                 self.out.push(Output::Send(name, Message::Resigned));
@@ -742,7 +748,8 @@ impl Node {
 
     fn start_jobs(&mut self) {
         let jobs = self.jobs();
-        self.planned = jobs.iter().flat_map(|job| job.steps.iter().map(|s| format!("{}: {s}", job.lane))).collect();
+        self.planned =
+            jobs.iter().flat_map(|job| job.steps.iter().map(|s| format!("{}: {s}", job.lane))).collect();
         self.lanes.retain(&jobs, self.now_ms);
         let idle: Vec<_> =
             self.mine.trouble.keys().filter(|lane| self.lanes.is_quiet(lane)).cloned().collect();

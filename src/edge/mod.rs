@@ -2,5 +2,6 @@
 //!
 //! Edges do not know each other, except that all may use `run`; tests/purity.rs keeps it so.
 
+pub mod drbd_events;
 pub mod run;
 pub mod store;

@@ -1,1 +1,0 @@
-//! Encrypted links between boxes.
