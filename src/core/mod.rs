@@ -3,6 +3,7 @@
 //! No clock, file, process, thread, socket or random number in here; a test keeps it so (tests/purity.rs).
 
 pub mod claim;
+pub mod conf;
 pub mod drbd;
 pub mod facts;
 pub mod intent;
