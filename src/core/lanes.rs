@@ -9,6 +9,8 @@ use super::{
 
 /// The first pause before the same steps are taken again; it doubles.
 const PAUSE_FIRST_MS: u64 = 500;
+/// How long DRBD's first event after a job is waited for.
+const DRBD_WITHIN_MS: u64 = 300;
 /// The longest pause.
 const PAUSE_MAX_MS: u64 = 30_000;
 
@@ -21,6 +23,8 @@ struct Lane {
     last: Vec<Step>,
     repeats: u32,
     not_before_ms: u64,
+    /// DRBD's events of what was done come by themselves: until one came, or this, its facts are old.
+    drbd_until_ms: u64,
     wedged: bool,
 }
 
@@ -34,7 +38,7 @@ impl Lanes {
     /// Whether the job may run now; if so it counts as running.
     pub fn start(&mut self, job: &Job, now_ms: u64) -> bool {
         let lane = self.lanes.entry(job.lane.clone()).or_default();
-        if lane.running || lane.wedged || !lane.awaits.is_empty() {
+        if lane.running || lane.wedged || !lane.awaits.is_empty() || now_ms < lane.drbd_until_ms {
             return false;
         }
         if lane.last == job.steps {
@@ -64,6 +68,9 @@ impl Lanes {
         lane.awaits = steps.iter().flat_map(touched).copied().collect();
         let pause = PAUSE_FIRST_MS.saturating_mul(1 << lane.repeats.min(10)).min(PAUSE_MAX_MS);
         lane.not_before_ms = now_ms + pause;
+        if steps.iter().any(|step| touched(step).is_empty()) {
+            lane.drbd_until_ms = now_ms + DRBD_WITHIN_MS;
+        }
         lane.awaits.clone()
     }
 
@@ -72,6 +79,11 @@ impl Lanes {
         for lane in self.lanes.values_mut() {
             lane.awaits.remove(&source);
         }
+    }
+
+    /// An event of DRBD came in.
+    pub fn observed_drbd(&mut self) {
+        self.lanes.values_mut().for_each(|lane| lane.drbd_until_ms = 0);
     }
 
     /// Forgets lanes that have nothing to do any more.
@@ -94,7 +106,7 @@ impl Lanes {
     /// The next time at which a paused lane may go on.
     pub fn next_wake_ms(&self) -> Option<u64> {
         let paused = self.lanes.values().filter(|l| !l.running && !l.wedged && l.awaits.is_empty());
-        paused.map(|l| l.not_before_ms).min()
+        paused.map(|l| l.not_before_ms.max(l.drbd_until_ms)).min()
     }
 
     /// How many jobs run.

@@ -675,8 +675,12 @@ impl Node {
                 self.mine.conf = conf;
                 self.lanes.observed(Source::Conf);
             }
-            Facts::Drbd(drbd) => self.mine.drbd = drbd,
+            Facts::Drbd(drbd) => {
+                self.mine.drbd = drbd;
+                self.lanes.observed_drbd();
+            }
             Facts::Resource(name, resource) => {
+                self.lanes.observed_drbd();
                 let Known::Known(all) = &mut self.mine.drbd else { return };
                 match resource {
                     Some(resource) => drop(all.insert(name, resource)),

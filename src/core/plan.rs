@@ -153,7 +153,7 @@ fn build_lv(here: &Here<'_>, a: &Assignment, leg: &Leg, drbd: DrbdVersion) -> Op
     let Some(pool) = &leg.pool else { return Some(Vec::new()) };
     let vg = here.report.vgs.known()?.get(pool)?;
     let wanted = conf::lv_size_for(a.size, drbd);
-    let name = conf::lv_name(&a.resource);
+    let name = conf::lv_name(&a.resource, 0);
     let lv = vg.lvs.iter().find(|lv| lv.id == a.id && lv.generation == leg.generation && lv.device_nr == 0);
     let Some(lv) = lv else {
         if !here.current || vg.lvs.iter().any(|other| other.name == name) {
@@ -229,7 +229,8 @@ fn seed(here: &Here<'_>, a: &Assignment, device: &Device, resource: &Resource) -
         return None;
     }
     let drbd_9 = here.report.drbd_version?.is_9();
-    let mut all_zero = is_zeroed(here.report, a, here.me);
+    let mine = a.legs.get(here.me)?;
+    let mut all_zero = here.report.lv(mine.pool.as_ref()?, &a.id, mine.generation)?.zeroed;
     let mut all_connected = true;
     for (name, leg) in a.legs.iter().filter(|(name, leg)| *name != here.me && leg.pool.is_some()) {
         let connected = link(resource, leg, drbd_9).is_some_and(|p| {
@@ -237,22 +238,17 @@ fn seed(here: &Here<'_>, a: &Assignment, device: &Device, resource: &Resource) -
                 && p.devices.get(&0).is_some_and(|d| d.disk == DiskState::Inconsistent)
         });
         let report = here.world.current(name);
+        let lv = report.zip(leg.pool.as_ref()).and_then(|(r, pool)| r.lv(pool, &a.id, leg.generation));
         let failing = report.is_some_and(|r| r.trouble.contains_key(&lane(&a.resource)));
-        if !connected && report.is_some() && !failing {
-            return None; // it is about to come
+        if report.is_some() && !failing && (!connected || lv.is_none_or(|lv| lv.fresh)) {
+            return None; // it is about to come, or to say what it has
         }
         all_connected &= connected;
-        all_zero &= report.is_some_and(|r| is_zeroed(r, a, name));
+        all_zero &= lv.is_some_and(|lv| lv.zeroed);
     }
     let others = a.diskful().count() > 1;
     let how = if others && all_connected && all_zero { SeedHow::ClearBitmap } else { SeedHow::Force };
     Some(Step::Seed { resource: a.resource.clone(), how })
-}
-
-fn is_zeroed(report: &Report, a: &Assignment, name: &BoxName) -> bool {
-    let Some(leg) = a.legs.get(name) else { return false };
-    let lv = leg.pool.as_ref().and_then(|pool| report.lv(pool, &a.id, leg.generation));
-    lv.is_some_and(|lv| lv.zeroed)
 }
 
 /// One box makes DRBD take the larger LVs: where it is Primary, else the first with a replica.
