@@ -9,6 +9,7 @@ pub mod intent;
 pub mod names;
 pub mod refusal;
 pub mod size;
+pub mod status;
 pub mod step;
 pub mod view;
 pub mod wish;
