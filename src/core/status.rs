@@ -93,8 +93,7 @@ pub fn resource_state(view: &View, assignment: &Assignment, about: &str) -> Stat
     if let Some((name, text)) = troubles.iter().find(|(_, text)| text.starts_with(WEDGED)) {
         return State::Wedged(format!("{name}: {}", &text[WEDGED.len()..]));
     }
-    let failed =
-        || troubles.first().map(|(name, text)| State::Failed(format!("{name}: {}", one_line(text))));
+    let failed = || troubles.first().map(|(name, text)| State::Failed(format!("{name}: {}", one_line(text))));
     if !assignment.born {
         return failed().unwrap_or(State::Creating);
     }

@@ -55,7 +55,9 @@ fn current(view: &View) -> impl Iterator<Item = (&BoxName, &Report)> {
 fn leader(view: &View) -> Option<String> {
     let founder = &view.intent.cluster.as_ref()?.leader;
     view.leader.is_none().then(|| {
-        format!("no leader: {founder} keeps the wishes and cannot be reached; writes are refused until it is back")
+        format!(
+            "no leader: {founder} keeps the wishes and cannot be reached; writes are refused until it is back"
+        )
     })
 }
 
