@@ -1,1 +1,3 @@
 //! The neighbours.
+
+pub mod fuse;

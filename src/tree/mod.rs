@@ -26,3 +26,6 @@ pub use verbs::{fixed, mkdir, rename, rmdir, write};
 
 /// The longest value that a write may have, in bytes.
 pub const VALUE_MAX_BYTES: usize = 4096;
+
+/// The permission bits of every directory.
+pub const DIR_MODE: u16 = 0o555;

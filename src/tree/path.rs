@@ -216,7 +216,7 @@ pub struct NodeRef {
 
 fn node(row: &'static Row) -> NodeRef {
     let mode = match row.kind() {
-        Kind::Dir => 0o555,
+        Kind::Dir => super::DIR_MODE,
         Kind::Fact => 0o444,
         Kind::Wish => 0o644,
         Kind::Link => 0o777,
