@@ -8,10 +8,13 @@
 
 mod handles;
 mod inodes;
+mod mount;
+
+pub use mount::FuseError;
 
 use std::{
     ffi::OsStr,
-    fs, io,
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
@@ -24,7 +27,6 @@ use fuser::{
     ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen,
     ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, Session, SessionACL, TimeOrNow, WriteFlags,
 };
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::{
     core::{
@@ -47,30 +49,6 @@ pub trait Sink: Send + Sync + 'static {
     fn wish(&self, about: String, wish: Wish, answer: Answer);
     /// The tree refused by itself: file it, publish, then answer with it, so that the next read of `error` shows it.
     fn refused(&self, about: String, refusal: Refusal, answer: Answer);
-}
-
-/// Why the tree cannot be mounted.
-#[derive(Debug, thiserror::Error)]
-pub enum FuseError {
-    /// No FUSE in the kernel, or no right to use it.
-    #[error("/dev/fuse cannot be opened: {0}; run holdfast as root, and try `modprobe fuse`")]
-    Device(#[source] io::Error),
-    /// The place to mount at.
-    #[error("{at} cannot be mounted on: {source}; it has to be a directory that can be made", at = .at.display())]
-    Place {
-        /// Where.
-        at: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// mount(2), umount(2), or the first exchange with the kernel.
-    #[error("the tree cannot be mounted at {at}: {source}", at = .at.display())]
-    Mount {
-        /// Where.
-        at: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
 }
 
 /// Requests up to this size: a value has 4096 bytes, and longer writes must arrive whole to be refused.
@@ -180,21 +158,8 @@ pub struct Mounted {
 impl Mounted {
     /// Mounts the tree at `at`, which is made if it is not there; what a dead daemon left mounted there goes first.
     pub fn mount(at: &Path, view: Arc<View>, sink: impl Sink) -> Result<Mounted, FuseError> {
-        let place = |source| FuseError::Place { at: at.to_owned(), source };
-        clear(at)?;
-        fs::create_dir_all(at).map_err(place)?;
-        let at = at.canonicalize().map_err(place)?;
-        let failed = |source: io::Error| FuseError::Mount { at: at.clone(), source };
-        let device =
-            fs::File::options().read(true).write(true).open("/dev/fuse").map_err(FuseError::Device)?;
-        let options = {
-            use std::os::fd::AsRawFd;
-            let fd = device.as_raw_fd();
-            format!("fd={fd},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other")
-        };
-        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_NOATIME;
-        mount(Some("holdfast"), &at, Some("fuse.holdfast"), flags, Some(options.as_str()))
-            .map_err(|errno| failed(errno.into()))?;
+        let (at, device) = mount::attach(at)?;
+        let failed = |source| FuseError::Mount { at: at.clone(), source };
         let shared = Arc::new(Shared {
             view: RwLock::new(view),
             files: Mutex::default(),
@@ -203,8 +168,8 @@ impl Mounted {
         });
         // From here on the mount goes with this value.
         let mounted = Mounted { at: Some(at.clone()), shared: Arc::clone(&shared) };
-        let files = Tree { shared, sink, dirs: Mutex::default() };
-        Session::from_fd(files, device.into(), SessionACL::All, Config::default())
+        let tree = Tree { shared, sink, dirs: Mutex::default() };
+        Session::from_fd(tree, device.into(), SessionACL::All, Config::default())
             .and_then(Session::spawn)
             .map_err(failed)?;
         Ok(mounted)
@@ -232,8 +197,7 @@ impl Mounted {
     }
 
     fn detach(&mut self) -> Result<(), FuseError> {
-        let Some(at) = self.at.take() else { return Ok(()) };
-        umount2(&at, MntFlags::MNT_DETACH).map_err(|errno| FuseError::Mount { at, source: errno.into() })
+        self.at.take().map_or(Ok(()), |at| mount::detach(&at))
     }
 }
 
@@ -243,18 +207,6 @@ impl Drop for Mounted {
             log::warn!("{why}");
         }
     }
-}
-
-/// Unmounts what a daemon that was killed left behind: everything in it answers ENOTCONN.
-fn clear(at: &Path) -> Result<(), FuseError> {
-    let dead =
-        || fs::metadata(at).is_err_and(|e| e.raw_os_error() == Some(nix::errno::Errno::ENOTCONN as i32));
-    while dead() {
-        log::info!("unmounting what an earlier daemon left at {}", at.display());
-        umount2(at, MntFlags::MNT_DETACH)
-            .map_err(|errno| FuseError::Mount { at: at.to_owned(), source: errno.into() })?;
-    }
-    Ok(())
 }
 
 /// A name in a listing: number, kind, name.
