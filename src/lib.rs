@@ -1,3 +1,4 @@
 //! part
 pub mod core;
 pub mod edge;
+pub mod tree;

@@ -17,6 +17,7 @@ pub mod place;
 pub mod plan;
 pub mod refusal;
 pub mod size;
+pub mod status;
 pub mod step;
 pub mod view;
 pub mod wish;

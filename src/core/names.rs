@@ -113,6 +113,10 @@ name!(
     GroupName, "group", check
 );
 name!(
+    /// What the operator calls the cluster.
+    ClusterName, "cluster", check
+);
+name!(
     /// A disk as its box's kernel names it now, like `sdb` or `nvme0n1`. Not an identity: see `DiskIdent`.
     DiskName, "disk", check
 );

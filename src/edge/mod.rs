@@ -3,6 +3,7 @@
 //! Edges do not know each other, except that all may use `run`; tests/purity.rs keeps it so.
 
 pub mod drbd_events;
+pub mod fuse;
 pub mod lvm_report;
 pub mod run;
 pub mod store;
