@@ -1,3 +1,4 @@
 //! The neighbours.
 pub mod peer;
 pub mod store;
+pub mod token;
