@@ -16,7 +16,8 @@ use std::{
 
 use crate::{
     core::{
-        intent::{Member, Record, Txn},
+        hex,
+        intent::{Member, PEER_PORT, Record, Txn},
         message::{JoinAnswer, JoinAsk, Message},
         names::BoxName,
         node::{Input, Node, Output, Source},
@@ -30,15 +31,13 @@ use crate::{
         store::{StoreEvent, StoreThread},
     },
     event::{Answer, Event},
-    hex,
     host::Host,
     keeper::MetaKeeper,
     local::{self, Keeper},
     observer::Observers,
+    random,
 };
 
-/// Where peers listen (DESIGN, section 7).
-pub const PEER_PORT: u16 = 6999;
 /// Jobs that run at once; a wedged one does not count.
 const WORKERS: usize = 16;
 /// Everything is looked at again so often, in case an event was missed.
@@ -268,7 +267,7 @@ impl Daemon {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.askers.insert(ticket, asker);
-        match hex::random_key() {
+        match random::key() {
             Ok(seed) => self.node_takes(Input::Wish { ticket, about, request: Request { seed, wish } }),
             Err(error) => {
                 let refusal = Refusal::new(Errno::Failed, format!("no random numbers: {error}"));
@@ -293,7 +292,7 @@ impl Daemon {
             Err(refusal) => JoinAnswer::Refused(refusal),
         };
         match serde_json::to_vec(&answer) {
-            Ok(bytes) => request.answer(bytes),
+            Ok(bytes) => drop(request.answer(bytes)),
             Err(error) => log::error!("the answer to a newcomer cannot be written: {error}"),
         }
     }
@@ -375,7 +374,9 @@ impl Daemon {
         let Edges { links, tree, meta, local, .. } = self.edges;
         meta.stop();
         links.stop();
-        tree.unmount();
+        if let Err(error) = tree.unmount() {
+            log::warn!("{error}");
+        }
         if let Err(error) = local.stop() {
             log::warn!("this box's own store: {error}");
         }

@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! argv.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    holdfast::cli::main()
+}

@@ -2,7 +2,6 @@
 
 use std::{
     net::{Ipv6Addr, SocketAddr},
-    path::PathBuf,
     sync::{
         Arc,
         mpsc::{Receiver, SyncSender, sync_channel},
@@ -19,11 +18,13 @@ use crate::{
     cli::network,
     core::{
         facts::{Known, Report},
+        hex,
+        intent::PEER_PORT,
         node::{Facts, Input, Node},
         refusal::Refusal,
         wish::Wish,
     },
-    daemon::{Daemon, Edges, PEER_PORT},
+    daemon::{Daemon, Edges},
     edge::{
         drbd_events::{EventStream, StreamEvent},
         fuse::{self, Mounted},
@@ -32,7 +33,6 @@ use crate::{
         udev::Monitor,
     },
     event::Event,
-    hex,
     host::{Host, RealHost},
     keeper::MetaKeeper,
     local::{self, Local},

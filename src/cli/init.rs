@@ -8,14 +8,15 @@ use crate::{
         assign::found_meta,
         claim::{Disk, Standing},
         facts::Known,
+        hex,
         intent::{Cluster, DiskWish, Group, Intent, Member, Pool, PoolKind, Record},
         names::{DiskName, GroupName, PoolName},
         node::{Facts, Source},
     },
     edge::peer,
-    hex,
     host::{Host, RealHost},
     local::{self, Identity},
+    random,
 };
 
 use super::{Args, Failure, Outcome, fail, say};
@@ -43,15 +44,15 @@ pub(super) fn run(args: &Args) -> Outcome {
         secret_key: hex::text(&keys.secret_key),
         public_key: hex::text(&keys.public_key),
     };
-    let id = hex::random_key()?;
+    let id = random::key()?;
     let cluster = Cluster {
         id: id.chars().take(16).collect(),
         name: args.name.clone().unwrap_or_else(|| "holdfast".to_owned()),
-        link_key: hex::random_key()?,
-        join_secret: hex::random_key()?,
+        link_key: random::key()?,
+        join_secret: random::key()?,
         leader: name.clone(),
     };
-    let secret = hex::random_key()?.chars().take(32).collect();
+    let secret = random::key()?.chars().take(32).collect();
     let intent = Intent::from_records([
         Record::Cluster(cluster.clone()),
         Record::Member(Member { name: name.clone(), public_key: identity.public_key.clone(), address }),

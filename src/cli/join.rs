@@ -1,17 +1,14 @@
 //! `holdfast join TOKEN`: asks a member to take this box in, and writes what it answers into this box's own store.
 
-use std::net::SocketAddr;
-
 use crate::{
     cli::network,
     core::{
+        hex,
         intent::Intent,
         message::{JoinAnswer, JoinAsk},
         token::Token,
     },
-    daemon::PEER_PORT,
     edge::peer,
-    hex,
     host::RealHost,
     local::{self, Identity},
 };
@@ -33,8 +30,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     let ask = serde_json::to_vec(&JoinAsk { name: name.clone(), address })?;
     let mut failures = Vec::new();
     for at in &token.addresses {
-        let to = SocketAddr::new(*at, PEER_PORT);
-        match peer::join(to, &token.cluster, token.server_key, token.secret, &keys, &ask) {
+        match peer::join(*at, &token.cluster, token.server_key, token.secret, &keys, &ask) {
             Ok(answer) => return welcome(args, &keys, name, serde_json::from_slice(&answer)?),
             Err(error) => failures.push(error.to_string()),
         }

@@ -19,6 +19,8 @@ use super::{
 pub const MINOR_FIRST: u32 = 1000;
 /// See [`MINOR_FIRST`].
 pub const PORT_FIRST: u16 = 7000;
+/// Where peers listen (DESIGN, section 7).
+pub const PEER_PORT: u16 = 6999;
 /// The port of the meta resource; volumes have the ones below.
 pub const META_PORT: u16 = 7999;
 /// The minor of the meta resource; volumes have the ones above.

@@ -5,5 +5,6 @@
 pub mod drbd_events;
 pub mod fuse;
 pub mod lvm_report;
+pub mod peer;
 pub mod run;
 pub mod store;
