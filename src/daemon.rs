@@ -181,18 +181,19 @@ impl Daemon {
 
     fn carry(&mut self, output: Output) {
         match output {
-            Output::Answer { ticket, result } => {
-                match self.askers.remove(&ticket) {
-                    Some(Asker::Writer(answer)) => answer(result),
-                    Some(Asker::Newcomer(request)) => self.welcome(request, result),
-                    None => {}
-                }
-            }
+            Output::Answer { ticket, result } => match self.askers.remove(&ticket) {
+                Some(Asker::Writer(answer)) => answer(result),
+                Some(Asker::Newcomer(request)) => self.welcome(request, result),
+                None => {}
+            },
             Output::Send(name, message) => self.send(&name, &message),
             Output::Commit { seq, txn } => {
                 self.export_due = true;
                 if !self.edges.meta.commit(seq, local::ops(&txn)) {
-                    self.post(Event::Node(Input::Committed { seq, result: Err("the store takes no more commits".to_owned()) }));
+                    self.post(Event::Node(Input::Committed {
+                        seq,
+                        result: Err("the store takes no more commits".to_owned()),
+                    }));
                 }
             }
             Output::OpenStore { found } => self.edges.meta.open(found),
@@ -217,7 +218,8 @@ impl Daemon {
         if let Err(back) = self.edges.events.try_send(event) {
             let events = self.edges.events.clone();
             std::thread::spawn(move || {
-                let (std::sync::mpsc::TrySendError::Full(event) | std::sync::mpsc::TrySendError::Disconnected(event)) = back;
+                let (std::sync::mpsc::TrySendError::Full(event)
+                | std::sync::mpsc::TrySendError::Disconnected(event)) = back;
                 drop(events.send(event));
             });
         }
@@ -238,14 +240,20 @@ impl Daemon {
     fn save_ops(&mut self, ops: Vec<crate::edge::store::Op>) {
         self.next_local += 1;
         if !self.edges.local.commit(self.next_local, ops) {
-            log::error!("this box's own store takes no more commits: its copy of the intent is old from now on");
+            log::error!(
+                "this box's own store takes no more commits: its copy of the intent is old from now on"
+            );
         }
     }
 
     fn set_members(&mut self, members: &[Member]) {
         let known = |m: &Member| {
             let public_key = hex::key(&m.public_key)?;
-            Some(peer::Member { name: m.name.to_string(), public_key, address: SocketAddr::new(m.address, PEER_PORT) })
+            Some(peer::Member {
+                name: m.name.to_string(),
+                public_key,
+                address: SocketAddr::new(m.address, PEER_PORT),
+            })
         };
         let members: Vec<_> = members.iter().filter_map(known).collect();
         if members != self.members {
@@ -281,7 +289,8 @@ impl Daemon {
             Ok(ask) => ask,
             Err(error) => return log::warn!("a newcomer at {} said nonsense: {error}", request.address),
         };
-        let member = Member { name: ask.name, public_key: hex::text(&request.public_key), address: ask.address };
+        let member =
+            Member { name: ask.name, public_key: hex::text(&request.public_key), address: ask.address };
         log::info!("{} at {} shows the token and wants to join", member.name, member.address);
         self.wish(format!("nodes/{}", member.name), Wish::Join(member), Asker::Newcomer(request));
     }
@@ -319,20 +328,26 @@ impl Daemon {
                 self.node_takes(Input::Committed { seq, result: result.map_err(|e| e.to_string()) });
             }
             StoreEvent::Exported(Ok(())) => {}
-            StoreEvent::Exported(Err(error)) => log::warn!("the export on the meta resource was not written: {error}"),
+            StoreEvent::Exported(Err(error)) => {
+                log::warn!("the export on the meta resource was not written: {error}")
+            }
         }
     }
 
     fn local(&mut self, event: StoreEvent) {
         let error = match event {
-            StoreEvent::Opened(Ok(_)) | StoreEvent::Committed { result: Ok(()), .. } | StoreEvent::Exported(Ok(())) => {
+            StoreEvent::Opened(Ok(_))
+            | StoreEvent::Committed { result: Ok(()), .. }
+            | StoreEvent::Exported(Ok(())) => {
                 return;
             }
             StoreEvent::Opened(Err(error))
             | StoreEvent::Committed { result: Err(error), .. }
             | StoreEvent::Exported(Err(error)) => error,
         };
-        let line = format!("this box's own store failed: {error}; free space or mend /var/lib/holdfast and restart holdfast");
+        let line = format!(
+            "this box's own store failed: {error}; free space or mend /var/lib/holdfast and restart holdfast"
+        );
         log::error!("{line}");
         self.node.note(line);
     }

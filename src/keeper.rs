@@ -3,7 +3,6 @@
 //! All of it may hang on a DRBD device whose I/O is suspended; the loop never waits for it.
 
 use std::{
-    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel},
@@ -13,20 +12,15 @@ use std::{
 
 use crate::{
     core::node::Input,
-    edge::store::{Op, Records, StoreEvent, StoreThread},
+    edge::{
+        meta::Meta,
+        store::{Op, Records, StoreEvent, StoreThread},
+    },
     event::Event,
 };
 
 /// How long the end of the daemon waits for the meta resource to be given back.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
-
-/// What the thread does with the meta resource: seen from here, the mount edge.
-pub trait MetaMount: Send + 'static {
-    /// Primary and mounted: where. `found`: make the file system if there is nothing at all.
-    fn open(&self, found: bool) -> Result<PathBuf, String>;
-    /// Not mounted and Secondary.
-    fn close(&self) -> Result<(), String>;
-}
 
 enum Order {
     Open { found: bool },
@@ -48,7 +42,7 @@ pub struct MetaKeeper {
 
 impl MetaKeeper {
     /// Starts the thread; what the store says is posted to `events`.
-    pub fn start(mount: impl MetaMount, events: SyncSender<Event>) -> std::io::Result<Self> {
+    pub fn start(mount: Meta, events: SyncSender<Event>) -> std::io::Result<Self> {
         let (orders, queue) = channel();
         let store = Shared::default();
         let shared = Arc::clone(&store);
@@ -86,12 +80,15 @@ impl MetaKeeper {
         let (done, wait) = sync_channel(1);
         drop(self.orders.send(Order::Stop(done)));
         if let Err(RecvTimeoutError::Timeout) = wait.recv_timeout(STOP_WITHIN) {
-            log::warn!("the meta resource was not given back within {} s; it stays mounted", STOP_WITHIN.as_secs());
+            log::warn!(
+                "the meta resource was not given back within {} s; it stays mounted",
+                STOP_WITHIN.as_secs()
+            );
         }
     }
 }
 
-fn serve(mount: &impl MetaMount, queue: &Receiver<Order>, store: &Shared, events: &SyncSender<Event>) {
+fn serve(mount: &Meta, queue: &Receiver<Order>, store: &Shared, events: &SyncSender<Event>) {
     while let Ok(order) = queue.recv() {
         match order {
             Order::Open { found } => {
@@ -109,8 +106,8 @@ fn serve(mount: &impl MetaMount, queue: &Receiver<Order>, store: &Shared, events
     }
 }
 
-fn open(mount: &impl MetaMount, found: bool, store: &Shared, events: &SyncSender<Event>) -> Result<(), String> {
-    let dir = mount.open(found)?.join("store");
+fn open(mount: &Meta, found: bool, store: &Shared, events: &SyncSender<Event>) -> Result<(), String> {
+    let dir = mount.open(found).map_err(|e| e.to_string())?.join("store");
     let events = events.clone();
     let thread = StoreThread::start(dir, move |event: StoreEvent| drop(events.send(Event::Meta(event))))
         .map_err(|e| e.to_string())?;
@@ -118,7 +115,7 @@ fn open(mount: &impl MetaMount, found: bool, store: &Shared, events: &SyncSender
     Ok(())
 }
 
-fn close(mount: &impl MetaMount, store: &Shared) {
+fn close(mount: &Meta, store: &Shared) {
     let thread = lock(store).take();
     let Some(thread) = thread else { return };
     if let Err(error) = thread.stop() {

@@ -64,7 +64,8 @@ pub fn store_dir(state_dir: &Path) -> PathBuf {
 }
 
 fn parse<T: for<'a> Deserialize<'a>>(key: &str, payload: &[u8]) -> Result<T, LocalError> {
-    serde_json::from_slice(payload).map_err(|e| LocalError::Record { key: key.to_owned(), why: e.to_string() })
+    serde_json::from_slice(payload)
+        .map_err(|e| LocalError::Record { key: key.to_owned(), why: e.to_string() })
 }
 
 /// The JSON of a record. Only maps with keys that are no strings could fail, and there are none.
@@ -167,7 +168,12 @@ pub fn check_new(state_dir: &Path) -> Result<(), LocalError> {
 }
 
 /// Makes this box a member: one durable commit.
-pub fn create(state_dir: &Path, identity: &Identity, intent: &Intent, founding: bool) -> Result<(), LocalError> {
+pub fn create(
+    state_dir: &Path,
+    identity: &Identity,
+    intent: &Intent,
+    founding: bool,
+) -> Result<(), LocalError> {
     let (mut store, _) = Store::open(&store_dir(state_dir))?;
     let txn: Txn = intent.records().into_iter().map(Change::Put).collect();
     let mut ops = Keeper::default().ops(true, &txn);
@@ -205,8 +211,11 @@ mod tests {
     fn the_copy_follows_commits_and_whole_states() {
         let mut records = Records::new();
         let mut keeper = Keeper::default();
-        let identity =
-            Identity { name: BoxName::new("box1").unwrap(), secret_key: String::new(), public_key: String::new() };
+        let identity = Identity {
+            name: BoxName::new("box1").unwrap(),
+            secret_key: String::new(),
+            public_key: String::new(),
+        };
         records.insert(IDENTITY.to_owned(), json(&identity));
         applied(&mut records, keeper.ops(false, &vec![pool("a"), pool("b")]));
         applied(&mut records, keeper.ops(false, &vec![Change::Delete("pool/a".to_owned())]));

@@ -17,6 +17,7 @@ use signal_hook::{
 use crate::{
     cli::network,
     core::{
+        drbd::DrbdVersion,
         facts::{Known, Report},
         hex,
         intent::PEER_PORT,
@@ -26,9 +27,12 @@ use crate::{
     },
     daemon::{Daemon, Edges},
     edge::{
+        drbd,
         drbd_events::{EventStream, StreamEvent},
         fuse::{self, Mounted},
+        meta::Meta,
         peer::{self, LinkKeys, Links, PeerEvent},
+        run::{Programs, Tool},
         store::{StoreEvent, StoreThread},
         udev::Monitor,
     },
@@ -52,19 +56,22 @@ pub(super) fn run(args: &Args) -> Outcome {
     crate::log::start(args.debug);
     network::check_root()?;
     network::check_kernel("/dev/fuse", "fuse", "it is in Debian's kernel")?;
-    network::check_kernel("/proc/drbd", "drbd", "8.4 is in Debian's kernel; 9 is LINBIT's module")?;
-    let host = RealHost::new()?;
+    let programs = Arc::new(Programs::resolve()?);
+    let Some(version) = drbd::module_version() else {
+        return fail(
+            "the kernel module drbd is not loaded: modprobe drbd (8.4 is in Debian's kernel; 9 is LINBIT's module)",
+        );
+    };
     if args.detach {
         // Before any thread exists. Without its user and group options: see Cargo.toml.
         daemonize::Daemonize::new().working_directory("/").umask(0o022).start()?;
     }
     let (events, queue) = sync_channel(EVENTS);
     let (store, local) = open_local(args, &events)?;
-    let report = first_report(&host);
+    let report = first_report(version);
     let now_s = report.since_s;
     let node = Node::new(local.identity.name.clone(), local.intent.clone(), local.founding, report, now_s);
-    let host = Arc::new(host);
-    let (edges, _kept) = start_edges(args, host, store, &local, &node, &events)?;
+    let (edges, _kept) = start_edges(args, &programs, version, store, &local, &node, &events)?;
     stop_on_signals(events)?;
     log::info!("holdfast {} runs as {}", env!("CARGO_PKG_VERSION"), local.identity.name);
     Daemon::new(node, edges).run(
@@ -86,21 +93,27 @@ fn open_local(args: &Args, events: &SyncSender<Event>) -> Result<(StoreThread, L
     let events = events.clone();
     let store = StoreThread::start(dir, move |event| match event {
         StoreEvent::Opened(result) => drop(opened.send(result)),
-        other @ (StoreEvent::Committed { .. } | StoreEvent::Exported(_)) => drop(events.send(Event::Local(other))),
+        other @ (StoreEvent::Committed { .. } | StoreEvent::Exported(_)) => {
+            drop(events.send(Event::Local(other)))
+        }
     })?;
     let (records, rebuilt) = wait.recv()??;
     if let Some(rebuilt) = rebuilt {
-        log::warn!("this box's own store was damaged ({}) and is rebuilt from {}", rebuilt.why, rebuilt.from.display());
+        log::warn!(
+            "this box's own store was damaged ({}) and is rebuilt from {}",
+            rebuilt.why,
+            rebuilt.from.display()
+        );
     }
     Ok((store, local::read(&records)?))
 }
 
-fn first_report(host: &RealHost) -> Report {
+fn first_report(version: DrbdVersion) -> Report {
     let kernel = nix::sys::utsname::uname();
     Report {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: kernel.map_or_else(|_| String::new(), |u| u.release().to_string_lossy().into_owned()),
-        drbd_version: Some(host.drbd_version()),
+        drbd_version: Some(version),
         since_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
         ..Report::default()
     }
@@ -120,27 +133,32 @@ impl fuse::Sink for Sink {
 
 fn start_edges(
     args: &Args,
-    host: Arc<RealHost>,
+    programs: &Arc<Programs>,
+    version: DrbdVersion,
     store: StoreThread,
     local: &Local,
     node: &Node,
     events: &SyncSender<Event>,
 ) -> Result<(Edges, (EventStream, Monitor)), Failure> {
-    let drbd = follow_drbd(&host, events)?;
+    let drbd = follow_drbd(programs, version, events)?;
     let to_loop = events.clone();
-    let monitor = Monitor::start(move || drop(to_loop.send(Event::DisksChanged)))?;
-    let meta = MetaKeeper::start(host.meta_mount(), events.clone())?;
+    let monitor = Monitor::start(move |_| drop(to_loop.send(Event::DisksChanged)))?;
+    let meta = MetaKeeper::start(Meta::new(Arc::clone(programs)), events.clone())?;
     let links = start_links(local, events)?;
     let tree = Mounted::mount(args.mount(), Arc::new(node.view()), Sink(events.clone()))?;
-    let host: Arc<dyn Host> = host;
+    let host: Arc<dyn Host> = Arc::new(RealHost::new(Arc::clone(programs)));
     let observers = Observers::start(&host, events)?;
     let edges = Edges { host, observers, links, tree, meta, local: store, events: events.clone() };
     Ok((edges, (drbd, monitor)))
 }
 
-fn follow_drbd(host: &RealHost, events: &SyncSender<Event>) -> Result<EventStream, Failure> {
+fn follow_drbd(
+    programs: &Programs,
+    version: DrbdVersion,
+    events: &SyncSender<Event>,
+) -> Result<EventStream, Failure> {
     let events = events.clone();
-    let stream = EventStream::start(host.drbdsetup(), host.drbd_version(), move |event| {
+    let stream = EventStream::start(programs.path(Tool::Drbdsetup), version, move |event| {
         let facts = match event {
             StreamEvent::Facts(all) => Facts::Drbd(Known::Known(all)),
             StreamEvent::Changed(name, resource) => Facts::Resource(name, resource),
@@ -155,14 +173,14 @@ fn follow_drbd(host: &RealHost, events: &SyncSender<Event>) -> Result<EventStrea
 }
 
 fn start_links(local: &Local, events: &SyncSender<Event>) -> Result<Links, Failure> {
-    let (Some(cluster), Some(secret_key), Some(public_key)) = (
-        &local.intent.cluster,
-        hex::key(&local.identity.secret_key),
-        hex::key(&local.identity.public_key),
-    ) else {
+    let (Some(cluster), Some(secret_key), Some(public_key)) =
+        (&local.intent.cluster, hex::key(&local.identity.secret_key), hex::key(&local.identity.public_key))
+    else {
         return fail("this box's own store holds no keys; join the cluster again");
     };
-    let Some(psk) = hex::key(&cluster.link_key) else { return fail("this box's own store holds no cluster key; join the cluster again") };
+    let Some(psk) = hex::key(&cluster.link_key) else {
+        return fail("this box's own store holds no cluster key; join the cluster again");
+    };
     let keys = LinkKeys { me: peer::Identity { secret_key, public_key }, psk, cluster: cluster.id.clone() };
     let listen = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PEER_PORT);
     let events = events.clone();

@@ -1,6 +1,6 @@
 //! `holdfast init`: decides what the new cluster is and writes it into this box's own store. The daemon builds it.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use crate::{
     cli::network,
@@ -13,7 +13,7 @@ use crate::{
         names::{DiskName, GroupName, PoolName},
         node::{Facts, Source},
     },
-    edge::peer,
+    edge::{peer, run::Programs},
     host::{Host, RealHost},
     local::{self, Identity},
     random,
@@ -30,10 +30,12 @@ pub(super) fn run(args: &Args) -> Outcome {
     local::check_new(args.state_dir())?;
     let name = network::box_name()?;
     let address = network::address(args.address.as_deref())?;
-    let host = RealHost::new()?;
+    let host = RealHost::new(Arc::new(Programs::resolve()?));
     let disks = match host.observe(Source::Disks) {
         Facts::Disks(Known::Known(disks)) => disks,
-        Facts::Disks(Known::Unknown(why)) => return fail(format!("this box's disks cannot be looked at: {why}")),
+        Facts::Disks(Known::Unknown(why)) => {
+            return fail(format!("this box's disks cannot be looked at: {why}"));
+        }
         _ => return fail("this box's disks cannot be looked at"),
     };
     let (disk_name, disk) = choose(&disks, args.disk.as_deref())?;
@@ -58,7 +60,12 @@ pub(super) fn run(args: &Args) -> Outcome {
         Record::Member(Member { name: name.clone(), public_key: identity.public_key.clone(), address }),
         Record::Pool(Pool { name: pool.clone(), kind: PoolKind::Lvm }),
         Record::Group(Group { name: GroupName::new("default")?, replicas: 2, pool: pool.clone() }),
-        Record::Disk(DiskWish { on: name.clone(), ident: disk.ident.clone(), name: disk_name, pool: pool.clone() }),
+        Record::Disk(DiskWish {
+            on: name.clone(),
+            ident: disk.ident.clone(),
+            name: disk_name,
+            pool: pool.clone(),
+        }),
         Record::Assignment(found_meta(&name, &pool, secret)),
     ]);
     local::create(args.state_dir(), &identity, &intent, true)?;
@@ -70,10 +77,17 @@ pub(super) fn run(args: &Args) -> Outcome {
 
 /// The disk that was named, if it is blank; without a name, what could be named.
 fn choose(disks: &BTreeMap<DiskName, Disk>, given: Option<&str>) -> Result<(DiskName, Disk), Failure> {
-    let blank: Vec<_> = disks.values().filter(|d| d.standing == Standing::Blank).map(|d| d.device.as_str()).collect();
-    let blank = if blank.is_empty() { "no disk of this box is blank".to_owned() } else { format!("blank are: {}", blank.join(" ")) };
+    let blank: Vec<_> =
+        disks.values().filter(|d| d.standing == Standing::Blank).map(|d| d.device.as_str()).collect();
+    let blank = if blank.is_empty() {
+        "no disk of this box is blank".to_owned()
+    } else {
+        format!("blank are: {}", blank.join(" "))
+    };
     let Some(given) = given else {
-        return Err(Failure::used_wrongly(format_args!("say which disk is the first of pool main: --disk DEVICE; {blank}")));
+        return Err(Failure::used_wrongly(format_args!(
+            "say which disk is the first of pool main: --disk DEVICE; {blank}"
+        )));
     };
     let device = match Path::new(given).canonicalize() {
         Ok(path) => path.to_string_lossy().into_owned(),

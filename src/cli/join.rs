@@ -8,8 +8,7 @@ use crate::{
         message::{JoinAnswer, JoinAsk},
         token::Token,
     },
-    edge::peer,
-    host::RealHost,
+    edge::{peer, run::Programs},
     local::{self, Identity},
 };
 
@@ -18,12 +17,14 @@ use super::{Args, Failure, Outcome, fail, say};
 /// Tries each address of the token until a member answers.
 pub(super) fn run(args: &Args) -> Outcome {
     let [word] = &args.words[..] else {
-        return Err(Failure::used_wrongly("holdfast join takes one token: cat /cluster/token on a member prints it"));
+        return Err(Failure::used_wrongly(
+            "holdfast join takes one token: cat /cluster/token on a member prints it",
+        ));
     };
     network::check_root()?;
     let token = Token::parse(word)?;
     local::check_new(args.state_dir())?;
-    RealHost::new()?;
+    Programs::resolve()?;
     let name = network::box_name()?;
     let address = network::address(args.address.as_deref())?;
     let keys = peer::Identity::generate()?;
@@ -38,7 +39,12 @@ pub(super) fn run(args: &Args) -> Outcome {
     fail(format!("no member took this box in: {}", failures.join("; ")))
 }
 
-fn welcome(args: &Args, keys: &peer::Identity, name: crate::core::names::BoxName, answer: JoinAnswer) -> Outcome {
+fn welcome(
+    args: &Args,
+    keys: &peer::Identity,
+    name: crate::core::names::BoxName,
+    answer: JoinAnswer,
+) -> Outcome {
     let records = match answer {
         JoinAnswer::Welcome(records) => records,
         JoinAnswer::Refused(refusal) => return fail(refusal.text),

@@ -173,7 +173,9 @@ fn parse(parser: &mut lexopt::Parser, command: &str, allowed: &[&str]) -> Result
             "timeout" => {
                 let given = text()?;
                 let seconds = given.parse();
-                args.timeout = Some(seconds.map_err(|_| Failure::used_wrongly(format_args!("--timeout {given:?} is not a number of seconds")))?);
+                args.timeout = Some(seconds.map_err(|_| {
+                    Failure::used_wrongly(format_args!("--timeout {given:?} is not a number of seconds"))
+                })?);
             }
             "synced" => args.synced = true,
             "detach" => args.detach = true,

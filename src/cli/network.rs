@@ -13,7 +13,10 @@ use super::{Failure, fail};
 pub(super) fn box_name() -> Result<BoxName, Failure> {
     let name = nix::unistd::gethostname()?;
     let name = name.to_string_lossy().into_owned();
-    BoxName::new(name).map_err(|refusal| Failure { text: format!("this box cannot be named after its host name: {refusal}"), code: 1 })
+    BoxName::new(name).map_err(|refusal| Failure {
+        text: format!("this box cannot be named after its host name: {refusal}"),
+        code: 1,
+    })
 }
 
 /// What was given, or the address that the kernel would talk to the world from. Nothing is sent.
@@ -21,7 +24,9 @@ pub(super) fn address(given: Option<&str>) -> Result<IpAddr, Failure> {
     if let Some(text) = given {
         return match text.parse::<IpAddr>() {
             Ok(ip) if !ip.is_unspecified() && !ip.is_multicast() => Ok(ip),
-            Ok(_) | Err(_) => fail(format!("--address {text:?} is not an IP address that other boxes could reach")),
+            Ok(_) | Err(_) => {
+                fail(format!("--address {text:?} is not an IP address that other boxes could reach"))
+            }
         };
     }
     // 192.0.2.1 is for documentation (RFC 5737): connecting a UDP socket only asks the routing table.

@@ -13,6 +13,9 @@ pub(super) fn run(args: &Args) -> Outcome {
             say(text.trim_end());
             Ok(())
         }
-        Err(error) => fail(format!("{} cannot be read ({error}): is the daemon running? systemctl status holdfast", path.display())),
+        Err(error) => fail(format!(
+            "{} cannot be read ({error}): is the daemon running? systemctl status holdfast",
+            path.display()
+        )),
     }
 }

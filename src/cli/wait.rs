@@ -47,7 +47,9 @@ fn wait(mount: &Path, name: &VolumeName, synced: bool, until: Option<Instant>) -
         match word {
             "ready" => return Ok(()),
             "syncing" | "degraded" | "growing" if !synced => return Ok(()),
-            "failed" | "wedged" => return fail(format!("{name} is {state}; see {}", path.with_file_name("error").display())),
+            "failed" | "wedged" => {
+                return fail(format!("{name} is {state}; see {}", path.with_file_name("error").display()));
+            }
             _ => {}
         }
         if until.is_some_and(|until| Instant::now() >= until) {
