@@ -193,7 +193,16 @@ fn grant(view: &mut View, wish: Wish) {
         Wish::SetClusterName(name) => {
             world::change_intent(view, |intent| intent.cluster.as_mut().unwrap().name = name);
         }
-        _ => {}
+        Wish::SetRole(..)
+        | Wish::SetDiskPool(..)
+        | Wish::MakePool(_)
+        | Wish::RemovePool(_)
+        | Wish::MakeGroup(_)
+        | Wish::RemoveGroup(_)
+        | Wish::SetGroupReplicas(..)
+        | Wish::SetGroupPool(..)
+        | Wish::RotateToken
+        | Wish::Join(_) => {}
     }
 }
 
