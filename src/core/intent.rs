@@ -160,7 +160,7 @@ pub struct Assignment {
     /// Some replica has been UpToDate: from now on data is only ever taken from an UpToDate copy.
     pub born: bool,
     /// Who makes the first copy UpToDate, while not born.
-    pub seed: BoxName,
+    pub seed: Option<BoxName>,
     /// The legs by box.
     pub legs: BTreeMap<BoxName, Leg>,
 }
