@@ -163,7 +163,11 @@ fn health_is_ok_while_all_is_well_also_while_a_copy_syncs() {
 #[test]
 fn each_problem_is_one_line_that_says_what_to_do() {
     let cases: &[(&str, Change)] = &[
-        ("no leader: box1", |v| v.leader = None),
+        ("no leader: box1, this box, has not opened", |v| v.leader = None),
+        ("no leader: box1 keeps the wishes and cannot be reached", |v| {
+            v.leader = None;
+            v.me = Some(world::on("box2"));
+        }),
         ("box2: away; see that it has power", |v| away(v, "box2")),
         ("box3: the DRBD module is not loaded: try `modprobe drbd`", |v| {
             change_report(v, "box3", |r| r.drbd_version = None);

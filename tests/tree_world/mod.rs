@@ -63,7 +63,7 @@ pub fn assignment(name: &str, number: u64, size: u64, legs: &[&str]) -> Assignme
         port: 7000,
         size: Size(size),
         born: true,
-        seed: on("box1"),
+        seed: Some(on("box1")),
         legs: legs.iter().enumerate().map(leg).collect(),
     }
 }
@@ -109,7 +109,7 @@ pub fn healthy(assignment: &Assignment, name: &str, version: DrbdVersion) -> Res
 pub fn disk(device: &str, standing: Standing) -> (DiskName, Disk) {
     let disk = Disk {
         device: format!("/dev/{device}"),
-        ident: DiskIdent(format!("serial-{device}")),
+        ident: DiskIdent::new(&format!("serial-{device}")),
         size: Size(4 * G),
         model: "QEMU HARDDISK".to_owned(),
         serial: format!("S-{device}"),
@@ -161,7 +161,7 @@ pub fn empty(version: DrbdVersion) -> View {
     intent.groups.insert(default.clone(), Group { name: default, replicas: 2, pool: pool("main") });
     let wish = DiskWish {
         on: on("box1"),
-        ident: DiskIdent("serial-vdb".to_owned()),
+        ident: DiskIdent::new("serial-vdb"),
         name: DiskName::new("vdb").unwrap(),
         pool: pool("main"),
     };
