@@ -21,7 +21,8 @@ use super::{
     place::World,
     plan::{Here, plan},
     refusal::{Errno, Refusal},
-    step::{Job, Step, StepError},
+    status::WEDGED,
+    step::{Job, Step, StepClass, StepError},
     view::View,
     wish::Request,
 };
@@ -697,7 +698,10 @@ impl Node {
     fn job_done(&mut self, lane: &str, steps: &[Step], result: Result<(), (Step, StepError)>) {
         match &result {
             Ok(()) => drop(self.mine.trouble.remove(lane)),
-            Err((step, error)) => drop(self.mine.trouble.insert(lane.to_owned(), format!("{step}: {error}"))),
+            Err((step, error)) => {
+                let wedged = if error.class == StepClass::Wedged { WEDGED } else { "" };
+                drop(self.mine.trouble.insert(lane.to_owned(), format!("{wedged}{step}: {error}")));
+            }
         }
         let sources = self.lanes.done(lane, steps, result.as_ref().err().map(|(_, e)| e.class), self.now_ms);
         self.out.extend(sources.into_iter().map(Output::Observe));

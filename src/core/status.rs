@@ -17,6 +17,7 @@ use std::fmt;
 use super::{
     intent::{Assignment, Volume},
     names::BoxName,
+    plan::lane,
     view::View,
 };
 use leg::{LegState, frozen, leg_state, usable};
@@ -81,7 +82,7 @@ impl fmt::Display for State {
 /// The state of a volume, as far as this box knows.
 pub fn volume_state(view: &View, volume: &Volume) -> State {
     match view.intent.assignments.get(&volume.id) {
-        Some(assignment) => resource_state(view, assignment, &format!("volumes/{}", volume.name)),
+        Some(assignment) => resource_state(view, assignment, &lane(volume.name.as_str())),
         None if volume.size.is_none() => State::Unsized,
         None => State::Creating,
     }

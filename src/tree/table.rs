@@ -135,7 +135,7 @@ const fn verbs(mut of: Row, mkdir: Verb, rmdir: Verb) -> Row {
 pub static TABLE: &[Row] = &[
     dir("", "the cluster, the same on every box; what is read may be written back"),
     fact("README", "this text", |_, _| Some(docs::readme())),
-    fact("version", "holdfast's version on this box; within a version only files are added", read::version),
+    fact("version", "holdfast's version on this box; a newer one only adds files", read::version),
     wish("name", "what the cluster is called", read::name, write::name),
     fact("id", "the cluster's identity for life", read::id),
     fact("leader", "the box that takes writes now, - if none: then writes answer EROFS", read::leader),

@@ -41,12 +41,12 @@ pub fn value(bytes: &[u8], offset: u64) -> Result<&str, Refusal> {
             bytes.len()
         )));
     }
-    let inner = bytes.strip_suffix(b"\n").unwrap_or(bytes).trim_ascii_start();
-    let inner = match inner {
-        // trim_ascii takes newlines too, and of those only one is meant by nothing.
-        _ if inner.ends_with(b"\n") => inner,
-        _ => inner.trim_ascii_end(),
-    };
+    // Newlines are no blanks: of those only the one at the end is meant by nothing.
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r');
+    let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    let begin = line.iter().position(|byte| !blank(byte)).unwrap_or(line.len());
+    let end = line.iter().rposition(|byte| !blank(byte)).map_or(begin, |at| at + 1);
+    let inner = &line[begin..end];
     if inner.contains(&b'\n') {
         return Err(invalid(format!("{} has more than one line: write one line at a time", lossy())));
     }

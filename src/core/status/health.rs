@@ -8,6 +8,7 @@ use crate::core::{
     facts::{Known, Report},
     intent::{Assignment, Volume},
     names::BoxName,
+    plan::lane,
     view::View,
 };
 
@@ -39,7 +40,7 @@ pub fn health(view: &View) -> Vec<String> {
 
 /// The problems of one volume.
 pub fn volume_health(view: &View, volume: &Volume) -> Vec<String> {
-    let about = format!("volumes/{}", volume.name);
+    let about = lane(volume.name.as_str());
     let mut lines = replication(view, volume);
     lines.extend(current(view).filter_map(|(name, report)| {
         let text = report.trouble.get(&about)?;
@@ -54,7 +55,15 @@ fn current(view: &View) -> impl Iterator<Item = (&BoxName, &Report)> {
 
 fn leader(view: &View) -> Option<String> {
     let founder = &view.intent.cluster.as_ref()?.leader;
-    view.leader.is_none().then(|| {
+    if view.leader.is_some() {
+        return None;
+    }
+    Some(if view.me.as_ref() == Some(founder) {
+        format!(
+            "no leader: {founder}, this box, has not opened the cluster's state yet; writes are refused until it has; if \
+             this stays, see `journalctl -u holdfast`"
+        )
+    } else {
         format!(
             "no leader: {founder} keeps the wishes and cannot be reached; writes are refused until it is back"
         )
@@ -129,13 +138,13 @@ fn meta(view: &View) -> Vec<String> {
             others.join(" ")
         ));
     }
-    lines.extend(sentence("the cluster's own state", &resource_state(view, meta, "meta")));
+    lines.extend(sentence("the cluster's own state", &resource_state(view, meta, &lane(&meta.resource))));
     lines.extend(split(view, meta, "the cluster's own state"));
     lines
 }
 
 fn replication(view: &View, volume: &Volume) -> Vec<String> {
-    let about = format!("volumes/{}", volume.name);
+    let about = lane(volume.name.as_str());
     let mut lines: Vec<_> = sentence(&about, &volume_state(view, volume)).into_iter().collect();
     if let Some(assignment) = view.intent.assignments.get(&volume.id) {
         lines.extend(split(view, assignment, &about));
