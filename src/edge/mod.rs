@@ -1,2 +1,3 @@
 //! The neighbours.
+pub mod drbd_events;
 pub mod run;

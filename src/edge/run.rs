@@ -222,7 +222,7 @@ fn bare_command(program: &Path) -> Command {
 
 /// Starts a program that talks for as long as it lives, both its outputs in one pipe. It is killed by the kernel when the
 /// **calling thread** ends, so call this from a thread that lives as long as the child is wanted.
-pub fn start_talker(program: &Path, args: &[&str]) -> std::io::Result<(Child, PipeReader)> {
+pub fn start_talker(program: &Path, args: &[String]) -> std::io::Result<(Child, PipeReader)> {
     let (reader, writer) = std::io::pipe()?;
     let mut command = bare_command(program);
     command.args(args).stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);

@@ -116,7 +116,8 @@ fn a_missing_program_is_one_sentence_with_the_package() {
 
 #[test]
 fn a_talker_dies_with_the_thread_that_started_it() {
-    let talk = || start_talker(Path::new("/bin/sh"), &["-c", "echo $$; sleep 63"]);
+    let args = ["-c", "echo $$; sleep 63"].map(String::from);
+    let talk = move || start_talker(Path::new("/bin/sh"), &args);
     let (mut child, mut reader) = std::thread::spawn(talk).join().unwrap().unwrap();
     let status = wait_until(&mut child, Instant::now() + Duration::from_secs(5)).expect("still alive");
     assert_eq!(status.signal(), Some(9));
