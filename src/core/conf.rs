@@ -102,7 +102,8 @@ macro_rules! line {
 }
 
 fn head(a: &Assignment) -> String {
-    let what = if a.is_meta() { "the cluster's own store".to_owned() } else { format!("volume {}", a.resource) };
+    let what =
+        if a.is_meta() { "the cluster's own store".to_owned() } else { format!("volume {}", a.resource) };
     format!(
         "{MARK} for {what} (id {}). Do not edit: it is written again.\n\
          # Without holdfast: `drbdadm up {}` brings it up, `drbdadm down {}` takes it down.\n\
@@ -115,7 +116,10 @@ fn options_9(text: &mut String, a: &Assignment, hosts: usize) {
     line!(text, "    options {{");
     line!(text, "        auto-promote {};", if a.is_meta() { "no" } else { "yes" });
     if hosts == 2 {
-        line!(text, "        # Two have no majority without each other: with it, the loss of either would stop both.");
+        line!(
+            text,
+            "        # Two have no majority without each other: with it, the loss of either would stop both."
+        );
         line!(text, "        quorum off;");
     } else {
         line!(text, "        quorum majority;");
@@ -202,7 +206,10 @@ fn connections_9(text: &mut String, hosts: &[Host<'_>]) {
 
 fn nobody_84(text: &mut String, a: &Assignment, host: &Host<'_>) {
     let address = if host.address.is_ipv4() { NOBODY_V4 } else { NOBODY_V6 };
-    line!(text, "    # There is no other replica; drbdadm wants two hosts, so this one is a word, and nobody is there.");
+    line!(
+        text,
+        "    # There is no other replica; drbdadm wants two hosts, so this one is a word, and nobody is there."
+    );
     line!(text, "    on \"{NOBODY}\" {{");
     line!(text, "        address {address}:{};", a.port);
     volume(text, a, host.leg);

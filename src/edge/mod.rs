@@ -1,4 +1,11 @@
 //! The neighbours.
+pub mod blkid;
+pub mod drbd;
 pub mod drbd_events;
+pub mod lvm;
 pub mod lvm_report;
+pub mod meta;
+pub mod outcome;
 pub mod run;
+pub mod udev;
+pub mod zero;

@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn the_tools_words_say_what_happens_next() {
-        let open = "db: State change failed: (-12) Device is held open by someone\nadditional info from kernel:";
+        let open =
+            "db: State change failed: (-12) Device is held open by someone\nadditional info from kernel:";
         let cases = [
             (open, StepClass::Busy),
             ("  Logical volume holdfast-main/db.0 in use.", StepClass::Busy),

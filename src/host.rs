@@ -1,0 +1,107 @@
+//! The seam to the machine, cut at the level of meaning: observe, and apply one step.
+//!
+//! Why: everything above decides by pure functions and is tested against a model world; everything below is one edge a
+//! neighbour. This file only dispatches. Every command below has a deadline, so `apply` returns in bounded time; it is
+//! called from several threads, one for each volume that is worked on.
+//! What must not go in: decisions. A step that is refused because the world is not as planned is an error, and the next
+//! plan is made from what is then observed.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    core::{
+        claim::Disk,
+        facts::{Known, Vg},
+        names::{DiskIdent, DiskName, PoolName},
+        step::{Step, StepError},
+    },
+    edge::{drbd::Drbd, lvm::Lvm, run::Programs, udev::Disks},
+};
+
+/// Where an observation comes from; each is looked at on its own. DRBD is not among them: its event stream tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// Disks, and what is on them.
+    Disks,
+    /// Volume groups of pools, with our LVs.
+    Vgs,
+    /// Our .res files.
+    Conf,
+}
+
+/// One source's facts, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Facts {
+    /// Of [`Source::Disks`].
+    Disks(Known<BTreeMap<DiskName, Disk>>),
+    /// Of [`Source::Vgs`].
+    Vgs(Known<BTreeMap<PoolName, Vg>>),
+    /// Of [`Source::Conf`]: checksums by resource.
+    Conf(Known<BTreeMap<String, u32>>),
+}
+
+/// A machine, real or simulated.
+pub trait Host: Send + Sync {
+    /// Looks at all of one source. Blocks; a source that cannot be looked at is unknown.
+    fn observe(&self, source: Source) -> Facts;
+
+    /// Takes a step. Blocks. Ok also if it was taken before.
+    fn apply(&self, step: &Step) -> Result<(), StepError>;
+}
+
+/// This machine.
+pub struct RealHost {
+    lvm: Lvm,
+    drbd: Drbd,
+    disks: Disks,
+}
+
+impl RealHost {
+    /// With programs as found at start.
+    pub fn new(programs: Arc<Programs>) -> Self {
+        Self {
+            lvm: Lvm::new(Arc::clone(&programs)),
+            drbd: Drbd::new(Arc::clone(&programs)),
+            disks: Disks::new(programs),
+        }
+    }
+
+    fn claim(&self, pool: &PoolName, device: &str, ident: &DiskIdent) -> Result<(), StepError> {
+        // A PV is not blank; it is ours already, or it is told what it is by the probes.
+        if self.lvm.pools_by_device()?.get(device) == Some(&Some(pool.clone())) {
+            return Ok(());
+        }
+        self.disks.must_be_blank(device, ident)?;
+        self.lvm.claim(pool, device)
+    }
+}
+
+impl Host for RealHost {
+    fn observe(&self, source: Source) -> Facts {
+        match source {
+            Source::Disks => Facts::Disks(self.disks.look(|| self.lvm.pools_by_device())),
+            Source::Vgs => Facts::Vgs(self.lvm.vgs()),
+            Source::Conf => Facts::Conf(self.drbd.conf()),
+        }
+    }
+
+    fn apply(&self, step: &Step) -> Result<(), StepError> {
+        match step {
+            Step::ClaimDisk { pool, device, ident } => self.claim(pool, device, ident),
+            Step::CreateLv { lv, volume, size, pv } => self.lvm.create(lv, volume, *size, pv.as_deref()),
+            Step::CreateMd { lv, minor } => {
+                self.lvm.make_md(lv, |device| self.drbd.create_md(*minor, device))
+            }
+            Step::GrowLv { lv, size } => self.lvm.grow(lv, *size),
+            Step::WriteConf { resource, text } => self.drbd.write_conf(resource, text),
+            Step::Adjust { resource } => self.drbd.adjust(resource),
+            Step::Seed { resource, how } => self.drbd.seed(resource, *how),
+            Step::Promote { resource } => self.drbd.promote(resource),
+            Step::Demote { resource } => self.drbd.demote(resource),
+            Step::Resize { resource } => self.drbd.resize(resource),
+            Step::Down { resource, minor } => self.drbd.down(resource, *minor),
+            Step::RemoveConf { resource } => self.drbd.remove_conf(resource),
+            Step::RemoveLv { lv } => self.lvm.remove(lv),
+        }
+    }
+}
