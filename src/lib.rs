@@ -21,12 +21,4 @@ pub mod cli;
 pub mod core;
 pub mod daemon;
 pub mod edge;
-pub mod event;
-
 pub mod host;
-pub mod keeper;
-pub mod local;
-pub mod log;
-pub mod observer;
-pub mod random;
-pub mod tree;
