@@ -36,9 +36,9 @@ pub fn become_box(request: &[u8]) -> Result<()> {
     // Warnings of the kernel belong on the console; more would slow the box down.
     fs::write("/proc/sys/kernel/printk", "5").context("cannot set the console's log level")?;
     if !mounted {
-        // What was read from the template's /etc and /var is read again.
+        // What was read from the template's /etc and /var is read again. systemd needs no reload to find new units: it
+        // looks at its directories' times.
         call("udevadm", &["control", "--reload"])?;
-        call("systemctl", &["daemon-reload"])?;
         call("systemctl", &["restart", "systemd-journald"])?;
     }
     Ok(())
