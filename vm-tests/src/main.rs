@@ -35,15 +35,16 @@ mod template;
 mod up;
 mod vm;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use args::{USAGE, Word};
 use client::{Input, call};
 use paths::Paths;
 use request::Request;
+use std::env;
+use std::fs::{self, File};
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::{env, fs};
 
 fn main() -> ExitCode {
     match args::parse(env::args_os().skip(1)).and_then(act) {
@@ -56,45 +57,40 @@ fn main() -> ExitCode {
 }
 
 fn act(word: Word) -> Result<i32> {
-    // Two words are for the inside of a box, where there is no repository.
-    match word {
+    let request = match word {
+        // Three words need no repository: two are for the inside of a box.
         Word::Agent => return agent::serve().map(|()| 0),
         Word::Network => return agent::network().map(|()| 0),
         Word::Help => {
             print!("{USAGE}");
             return Ok(0);
         }
-        other => act_on_host(other, &Paths::find()?),
-    }
-}
-
-fn act_on_host(word: Word, paths: &Paths) -> Result<i32> {
-    let request = match word {
         Word::Up { boxes, disks, disk_bytes, bare } => {
-            return up::up(paths, up::Wish { boxes, disks, disk_bytes, is_bare: bare }).map(|()| 0);
+            let wish = up::Wish { boxes, disks, disk_bytes, is_bare: bare };
+            return up::up(&Paths::find()?, wish).map(|()| 0);
         }
         Word::Image => {
-            println!("{}", up::build(paths)?.0.kernel);
+            println!("{}", up::build(&Paths::find()?)?.0.kernel);
             return Ok(0);
         }
-        Word::Serve => return server::serve(paths.clone()).map(|()| 0),
-        Word::Down => return client::down(paths).map(|()| 0),
+        Word::Serve => return server::serve(Paths::find()?).map(|()| 0),
+        Word::Down => return client::down(&Paths::find()?).map(|()| 0),
         Word::Console { at } => {
-            let console = paths.of_box(&identity::name(at)).join("console.log");
-            io::copy(&mut fs::File::open(console)?, &mut io::stdout())?;
+            let console = Paths::find()?.of_box(&identity::name(at)).join("console.log");
+            let mut file = File::open(&console).with_context(|| format!("no {}", console.display()))?;
+            io::copy(&mut file, &mut io::stdout())?;
             return Ok(0);
         }
-        Word::Sh { at, command: None } => return client::shell(paths, at),
+        Word::Sh { at, command: None } => return client::shell(&Paths::find()?, at),
         Word::Sh { at, command: Some(command) } => {
             let input = if io::stdin().is_terminal() { Input::Nothing } else { Input::Ours };
-            return call(paths, &Request::Sh { at, command }, input);
+            return call(&Paths::find()?, &Request::Sh { at, command }, input);
         }
         Word::Log { at, arguments } => {
             Request::Sh { at, command: format!("journalctl --no-pager -u holdfast {}", arguments.join(" ")) }
         }
         Word::AddDisk { at, bytes, serial, from } => {
-            let from: Option<PathBuf> = from.map(fs::canonicalize).transpose()?;
-            Request::AddDisk { at, bytes, serial, from }
+            Request::AddDisk { at, bytes, serial, from: from.map(absolute).transpose()? }
         }
         Word::PullDisk { at, serial } => Request::PullDisk { at, serial },
         Word::PowerOff { at } => Request::PowerOff { at },
@@ -105,7 +101,11 @@ fn act_on_host(word: Word, paths: &Paths) -> Result<i32> {
         Word::Thaw { at } => Request::Thaw { at },
         Word::Install => Request::Install,
         Word::Status => Request::Status,
-        Word::Agent | Word::Network | Word::Help => return Ok(0),
     };
-    call(paths, &request, Input::Nothing)
+    call(&Paths::find()?, &request, Input::Nothing)
+}
+
+/// The server has a working directory of its own.
+fn absolute(path: PathBuf) -> Result<PathBuf> {
+    fs::canonicalize(&path).with_context(|| format!("cannot read {}", path.display()))
 }

@@ -161,9 +161,9 @@ mod tests {
     #[test]
     fn a_frame_reaches_the_box_it_is_for_and_no_other() {
         assert_eq!(route(1, &frame_to(mac(3)), 3, &Cuts::default()), [3]);
-        assert_eq!(route(1, &frame_to(mac(1)), 3, &Cuts::default()), []);
-        assert_eq!(route(1, &frame_to(mac(4)), 3, &Cuts::default()), []);
-        assert_eq!(route(1, &[1, 2, 3], 3, &Cuts::default()), []);
+        assert!(route(1, &frame_to(mac(1)), 3, &Cuts::default()).is_empty());
+        assert!(route(1, &frame_to(mac(4)), 3, &Cuts::default()).is_empty());
+        assert!(route(1, &[1, 2, 3], 3, &Cuts::default()).is_empty());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// 15 s on an idle machine with two cores, emulated.
 const BOOT_LIMIT: Duration = Duration::from_secs(240);
 const PRIME_LIMIT: Duration = Duration::from_secs(120);
-const TEMPLATES_KEPT: usize = 4;
+const TEMPLATES_KEPT: usize = 8;
 /// Loads what a box uses, has the tools read once, and gives memory back so that the file stays small.
 const PRIME: &str = "
     systemctl is-system-running --wait >/dev/null
