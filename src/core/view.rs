@@ -1,0 +1,36 @@
+//! What a box can show at one moment: an immutable snapshot that every read is served from.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{facts::Report, intent::Intent, names::BoxName};
+
+/// Everything a read may look at. Cheap to clone: the parts are shared.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// This box; None before it belongs to a cluster.
+    pub me: Option<BoxName>,
+    /// The newest committed wishes and assignments that this box knows.
+    pub intent: Arc<Intent>,
+    /// The last report of each box, also of those that are away now; this box's own is in it.
+    pub reports: BTreeMap<BoxName, Arc<Report>>,
+    /// The boxes whose reports are current: this one and those linked to it.
+    pub alive: BTreeSet<BoxName>,
+    /// The box that takes writes, when this box is it or is linked to it and it leads.
+    pub leader: Option<BoxName>,
+    /// Its own lines for `health`, each a sentence with what to do.
+    pub notes: Vec<String>,
+    /// Steps that this box would take or is taking, for `debug/plan`.
+    pub plan: Vec<String>,
+    /// Counters for `debug/`, name and value.
+    pub counters: Vec<(&'static str, u64)>,
+}
+
+impl View {
+    /// The report of a box, if it is current.
+    pub fn current(&self, name: &BoxName) -> Option<&Report> {
+        self.alive.contains(name).then(|| self.reports.get(name))?.map(Arc::as_ref)
+    }
+}

@@ -1,0 +1,105 @@
+use super::*;
+
+fn fixture(name: &str) -> String {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/lvm");
+    std::fs::read_to_string(folder.join(name)).unwrap()
+}
+
+#[test]
+fn a_box_without_groups_is_an_empty_report() {
+    assert_eq!(VgReport::parse(&fixture("none.json")), Ok(VgReport::default()));
+}
+
+fn tags(words: &[&str]) -> BTreeSet<String> {
+    words.iter().map(|word| word.to_string()).collect()
+}
+
+#[test]
+fn a_group_is_read_with_its_disks_and_volumes() {
+    let report = VgReport::parse(&fixture("two-disks.json")).unwrap();
+    let vg = &report.vgs["main"];
+    assert_eq!((vg.name.as_str(), vg.uuid.as_str()), ("main", "sPtAA3-45bw-WcFL-beJY-cjtT-jEyo-VeniWo"));
+    assert_eq!((vg.size_bytes, vg.free_bytes, vg.extent_bytes), (2_139_095_040, 864_026_624, 4 << 20));
+    assert_eq!((&vg.tags, vg.missing_pvs), (&tags(&["holdfast"]), 0));
+    let second = Pv {
+        device: "/dev/vdd".to_string(),
+        uuid: "Lk8OmZ-CBnL-Q4A3-caM9-NLG0-b89g-PSsGpf".to_string(),
+        size_bytes: 1_069_547_520,
+        free_bytes: 0,
+        missing: false,
+        tags: tags(&["hf.disk=a"]),
+    };
+    assert_eq!((vg.pvs.len(), &vg.pvs[1]), (2, &second));
+    let db = Lv {
+        name: "db".to_string(),
+        uuid: "HY1tpP-C2Wi-6m8D-isYw-MHIc-BWh9-SfqofZ".to_string(),
+        size_bytes: 64 << 20,
+        tags: tags(&["hf.minor=1000", "hf.volume=db"]),
+        active: true,
+        open: true,
+        devices: vec!["/dev/vdc".to_string()],
+        attr: "-wi-ao----".to_string(),
+    };
+    assert_eq!((vg.lvs.len(), &vg.lvs[1]), (3, &db));
+    assert_eq!(vg.lvs[0].devices, ["/dev/vdd", "/dev/vdc"]);
+    let off = &vg.lvs[2];
+    assert_eq!((off.name.as_str(), off.active, off.open), ("off", false, false));
+    assert!(report.ambiguous.is_empty());
+}
+
+#[test]
+fn a_missing_disk_stays_in_its_group_and_marks_its_volumes() {
+    let report = VgReport::parse(&fixture("missing-disk.json")).unwrap();
+    let vg = &report.vgs["main"];
+    assert_eq!(vg.missing_pvs, 1);
+    assert_eq!((vg.pvs[1].device.as_str(), vg.pvs[1].missing), ("[unknown]", true));
+    assert_eq!(vg.lvs[0].devices, ["[unknown]", "/dev/vdc"]);
+    assert_eq!(vg.lvs[0].attr, "-wi-a---p-");
+    assert!(vg.lvs.iter().all(|lv| !lv.open));
+}
+
+#[test]
+fn a_disk_in_no_group_adds_no_group() {
+    assert_eq!(VgReport::parse(&fixture("orphan.json")), VgReport::parse(&fixture("missing-disk.json")));
+}
+
+#[test]
+fn what_is_no_report_is_an_error_and_never_an_empty_report() {
+    let whole = fixture("missing-disk.json");
+    let without = |what: &str| whole.replace(what, "\"other\"");
+    for broken in [
+        "",
+        "{}",
+        "[]",
+        "{\"report\":",
+        &whole[..whole.len() / 2],
+        &without("\"vg_size\""),
+        &without("\"pv_missing\""),
+        &without("\"lv_uuid\""),
+        &whole.replace("\"vg_extent_size\":\"4194304\"", "\"vg_extent_size\":\"4.00m\""),
+    ] {
+        let why = VgReport::parse(broken).unwrap_err();
+        assert!(why.starts_with("LVM's report cannot be read: "), "{why}");
+    }
+}
+
+#[test]
+fn fields_of_a_newer_lvm_are_passed_over() {
+    let whole = fixture("missing-disk.json");
+    let newer = whole
+        .replace("\"vg_size\"", "\"vg_colour\":7, \"vg_size\"")
+        .replace("\"report\"", "\"log\": [], \"report\"");
+    assert_eq!(VgReport::parse(&newer), VgReport::parse(&whole));
+}
+
+#[test]
+fn a_name_borne_twice_is_ambiguous_and_in_no_list() {
+    let whole = fixture("missing-disk.json");
+    let section = &whole[whole.find('[').unwrap() + 1..whole.rfind(']').unwrap()];
+    for times in [2, 3] {
+        let twice = format!("{{\"report\": [{}]}}", vec![section; times].join(","));
+        let report = VgReport::parse(&twice).unwrap();
+        assert!(report.vgs.is_empty());
+        assert_eq!(report.ambiguous.len(), 1);
+    }
+}

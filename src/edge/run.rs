@@ -1,0 +1,240 @@
+//! The only place that starts programs.
+//!
+//! Why: lvm, drbdadm and their like may hang (a DRBD command even unkillably), write more than anyone wants to keep, or leave
+//! a child behind that holds a pipe open. Here each of these is bounded once: argv without a shell, an environment of three
+//! variables, output with a limit, a deadline after which the whole process group is killed, and an answer within two more
+//! seconds even if the kernel does not let go of the process.
+//! How: the calling thread serves all pipes itself with poll(2); no helper threads, so nothing can be left behind by them.
+//! What must not go in: what a program's output or exit code means. That is the business of the edge that calls.
+
+mod pipes;
+mod programs;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use pipes::{End, Pipes, STDOUT_LIMIT_BYTES, wait_until};
+use std::io::PipeReader;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+pub use programs::{MissingProgram, Programs, Tool};
+
+/// How long a killed process may take to be gone before it counts as wedged.
+const REAP_LIMIT: Duration = Duration::from_secs(2);
+
+/// One call of a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cmd {
+    program: PathBuf,
+    args: Vec<String>,
+    stdin: Option<String>,
+    deadline: Duration,
+}
+
+impl Cmd {
+    /// `program` is a full path. At `deadline` it is killed.
+    pub fn new(program: impl Into<PathBuf>, deadline: Duration) -> Cmd {
+        Cmd { program: program.into(), args: Vec::new(), stdin: None, deadline }
+    }
+
+    /// One more argument.
+    pub fn arg(mut self, arg: impl Into<String>) -> Cmd {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// More arguments.
+    pub fn args(mut self, args: impl IntoIterator<Item = impl Into<String>>) -> Cmd {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Text for standard input; without, it is /dev/null.
+    pub fn stdin(mut self, text: impl Into<String>) -> Cmd {
+        self.stdin = Some(text.into());
+        self
+    }
+
+    /// The call as a person would type it, for messages.
+    pub fn text(&self) -> String {
+        let mut text = self.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        for arg in &self.args {
+            let plain =
+                !arg.is_empty() && !arg.contains(|c: char| c.is_whitespace() || "'\"\\$|;&".contains(c));
+            text += &if plain { format!(" {arg}") } else { format!(" '{arg}'") };
+        }
+        text
+    }
+
+    fn command(&self) -> Command {
+        let mut command = bare_command(&self.program);
+        command.args(&self.args).process_group(0);
+        command.stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+}
+
+/// What a program that succeeded said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Standard output; bytes that are not UTF-8 are replaced.
+    pub stdout: String,
+    /// The beginning of standard error.
+    pub stderr: String,
+}
+
+/// Why there is no `Output`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// It could not be started, or its pipes not be served.
+    #[error("{argv}: cannot run it: {cause}")]
+    Start {
+        /// The call.
+        argv: String,
+        /// The system's words.
+        cause: String,
+    },
+    /// It ended, but not with exit code 0.
+    #[error("{argv}: {}: {stderr}", ending(*code))]
+    Failed {
+        /// The call.
+        argv: String,
+        /// The exit code; None if a signal ended it.
+        code: Option<i32>,
+        /// The first lines of standard error, or of standard output if that is empty.
+        stderr: String,
+    },
+    /// It did not end in time and was killed. What it did meanwhile is not known.
+    #[error("{argv}: not done after {seconds} s, killed")]
+    Deadline {
+        /// The call.
+        argv: String,
+        /// The deadline.
+        seconds: u64,
+    },
+    /// It did not end in time, and the kernel does not let it be killed.
+    #[error("{argv}: not done after {seconds} s and cannot be killed: the kernel holds it")]
+    Wedged {
+        /// The call.
+        argv: String,
+        /// The deadline.
+        seconds: u64,
+    },
+    /// It wrote more than anyone can have asked for, and was killed.
+    #[error("{argv}: more than {limit_bytes} bytes of output, killed")]
+    TooMuchOutput {
+        /// The call.
+        argv: String,
+        /// The limit it passed.
+        limit_bytes: usize,
+    },
+}
+
+fn ending(code: Option<i32>) -> String {
+    code.map_or("ended by a signal".to_string(), |code| format!("exit code {code}"))
+}
+
+/// Runs `cmd` to its end, its deadline, or the limit of its output. Blocks the calling thread that long, plus two seconds at most.
+pub fn run(cmd: &Cmd) -> Result<Output, RunError> {
+    let started = Instant::now();
+    let argv = cmd.text();
+    let cannot =
+        |error: &dyn std::fmt::Display| RunError::Start { argv: argv.clone(), cause: error.to_string() };
+    let mut child = cmd.command().spawn().map_err(|error| cannot(&error))?;
+    let outcome = Pipes::of(&mut child, cmd.stdin.as_deref())
+        .and_then(|mut pipes| pipes.serve(&mut child, started + cmd.deadline).map(|end| (pipes, end)));
+    let (pipes, end) = match outcome {
+        Ok(served) => served,
+        Err(error) => {
+            kill(child);
+            return Err(cannot(&error));
+        }
+    };
+    let seconds = cmd.deadline.as_secs();
+    let result = match end {
+        End::Exited(status) => finished(&argv, status, &pipes),
+        End::TooMuch => {
+            kill(child);
+            Err(RunError::TooMuchOutput { argv: argv.clone(), limit_bytes: STDOUT_LIMIT_BYTES })
+        }
+        End::Deadline if kill(child) => Err(RunError::Deadline { argv: argv.clone(), seconds }),
+        End::Deadline => Err(RunError::Wedged { argv: argv.clone(), seconds }),
+    };
+    let seconds = started.elapsed().as_secs_f32();
+    match &result {
+        Ok(_) => log::debug!("{argv}: exit code 0 after {seconds:.3} s"),
+        Err(error) => log::debug!("after {seconds:.3} s: {error}"),
+    }
+    result
+}
+
+fn finished(argv: &str, status: ExitStatus, pipes: &Pipes) -> Result<Output, RunError> {
+    let stdout = String::from_utf8_lossy(&pipes.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&pipes.stderr).into_owned();
+    if status.success() {
+        return Ok(Output { stdout, stderr });
+    }
+    let said = if stderr.trim().is_empty() { &stdout } else { &stderr };
+    let stderr = first_lines(said);
+    Err(RunError::Failed { argv: argv.to_string(), code: status.code(), stderr })
+}
+
+/// The first ten lines that say something, each bounded: DRBD's additional information from the kernel comes late.
+fn first_lines(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).take(10);
+    lines.map(|line| line.chars().take(300).collect::<String>()).collect::<Vec<_>>().join("\n")
+}
+
+/// Kills the process group of a child. False: it did not go.
+fn kill(mut child: Child) -> bool {
+    if matches!(child.try_wait(), Ok(Some(_))) {
+        // Its id may by now be someone else's.
+        return true;
+    }
+    let group = Pid::from_raw(child.id() as i32);
+    if let Err(error) = killpg(group, Signal::SIGKILL) {
+        log::debug!("cannot kill process group {group}: {error}");
+    }
+    if wait_until(&mut child, Instant::now() + REAP_LIMIT).is_some() {
+        return true;
+    }
+    // Someone has to collect it when the kernel lets go, or it stays a zombie as long as the daemon lives.
+    let collect = move || child.wait();
+    if let Err(error) = std::thread::Builder::new().name("reap".to_string()).spawn(collect) {
+        log::warn!("process {group} is wedged and stays unreaped: {error}");
+    }
+    false
+}
+
+fn bare_command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", programs::FOLDERS.join(":")).env("LC_ALL", "C");
+    // LVM complains of every descriptor it inherits; ours are close-on-exec, but a service manager may pass some.
+    command.env("LVM_SUPPRESS_FD_WARNINGS", "1").current_dir("/");
+    command
+}
+
+/// Starts a program that talks for as long as it lives, both its outputs in one pipe. It is killed by the kernel when the
+/// **calling thread** ends, so call this from a thread that lives as long as the child is wanted.
+pub fn start_talker(program: &Path, args: &[String]) -> std::io::Result<(Child, PipeReader)> {
+    let (reader, writer) = std::io::pipe()?;
+    let mut command = bare_command(program);
+    command.args(args).stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+    die_with_parent(&mut command);
+    let child = command.spawn()?;
+    Ok((child, reader))
+}
+
+/// A child that only writes when something happens would outlive a killed daemon until then: one more for each crash.
+#[allow(unsafe_code)]
+fn die_with_parent(command: &mut Command) {
+    let ask_kernel = || Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?);
+    // Sound: between fork and exec only async-signal-safe calls are allowed, and this is the one system call prctl(2).
+    unsafe { command.pre_exec(ask_kernel) };
+}
