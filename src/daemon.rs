@@ -4,9 +4,8 @@
 //! posts [`Event`]s. Nothing in here sleeps or runs a command.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     net::SocketAddr,
-    path::PathBuf,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, SyncSender},
@@ -26,11 +25,11 @@ use crate::{
         wish::{Request, Wish},
     },
     edge::{
-        fuse::Mounted,
+        fuse::{Answer, Mounted},
         peer::{self, JoinRequest, Links},
         store::{StoreEvent, StoreThread},
     },
-    event::{Answer, Event},
+    event::Event,
     host::Host,
     keeper::MetaKeeper,
     local::{self, Keeper},
@@ -80,6 +79,8 @@ pub struct Daemon {
     next_ticket: u64,
     next_local: u64,
     askers: BTreeMap<u64, Asker>,
+    /// Answers that go out once the view that shows them is published.
+    due: Vec<(Answer, Result<(), Refusal>)>,
     jobs: VecDeque<Job>,
     working: usize,
     members: Vec<peer::Member>,
@@ -102,6 +103,7 @@ impl Daemon {
             next_ticket: 1,
             next_local: 1,
             askers: BTreeMap::new(),
+            due: Vec::new(),
             jobs: VecDeque::new(),
             working: 0,
             members: Vec::new(),
@@ -150,12 +152,17 @@ impl Daemon {
 
     fn publish(&mut self) {
         self.edges.tree.publish(Arc::new(self.node.view()));
+        self.due.drain(..).for_each(|(answer, result)| answer(result));
     }
 
     fn take(&mut self, event: Event) {
         match event {
             Event::Node(input) => self.node_takes(input),
             Event::Wish { about, wish, answer } => self.wish(about, wish, Asker::Writer(answer)),
+            Event::Refused { about, refusal, answer } => {
+                self.node_takes(Input::Refused { about, refusal: refusal.clone() });
+                self.due.push((answer, Err(refusal)));
+            }
             Event::Join(request) => self.join(request),
             Event::Meta(event) => self.meta(event),
             Event::Local(event) => self.local(event),

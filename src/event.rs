@@ -2,11 +2,8 @@
 
 use crate::{
     core::{node::Input, refusal::Refusal, wish::Wish},
-    edge::{peer::JoinRequest, store::StoreEvent},
+    edge::{fuse::Answer, peer::JoinRequest, store::StoreEvent},
 };
-
-/// Told once what became of a write.
-pub type Answer = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
 
 /// Something happened.
 pub enum Event {
@@ -18,6 +15,15 @@ pub enum Event {
         about: String,
         /// What is asked.
         wish: Wish,
+        /// Who waits.
+        answer: Answer,
+    },
+    /// A write that the tree refused by itself.
+    Refused {
+        /// The object in the tree.
+        about: String,
+        /// Why.
+        refusal: Refusal,
         /// Who waits.
         answer: Answer,
     },

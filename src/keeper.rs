@@ -99,7 +99,7 @@ fn serve(mount: &Meta, queue: &Receiver<Order>, store: &Shared, events: &SyncSen
             Order::Close => close(mount, store),
             Order::Stop(done) => {
                 close(mount, store);
-                drop(done.send(()));
+                let _ = done.send(());
                 return;
             }
         }

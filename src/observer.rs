@@ -47,6 +47,6 @@ impl Observers {
             Source::Conf => &self.conf,
         };
         // Full: it will be looked at anyway. Gone: the daemon ends.
-        drop(ask.try_send(()));
+        let _ = ask.try_send(());
     }
 }

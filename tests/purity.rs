@@ -29,7 +29,7 @@ const FORBIDDEN: [(&str, &str); 18] = [
 ];
 
 /// Edges may use these of each other.
-const SHARED_EDGES: [&str; 1] = ["run"];
+const SHARED_EDGES: [&str; 2] = ["run", "outcome"];
 
 fn sources(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -4,7 +4,7 @@ use std::{
     net::{Ipv6Addr, SocketAddr},
     sync::{
         Arc,
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{SyncSender, sync_channel},
     },
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -123,11 +123,20 @@ struct Sink(SyncSender<Event>);
 
 impl fuse::Sink for Sink {
     fn wish(&self, about: String, wish: Wish, answer: fuse::Answer) {
-        drop(self.0.send(Event::Wish { about, wish, answer }));
+        self.post(Event::Wish { about, wish, answer });
     }
 
-    fn refused(&self, about: String, refusal: Refusal) {
-        drop(self.0.send(Event::Node(Input::Refused { about, refusal })));
+    fn refused(&self, about: String, refusal: Refusal, answer: fuse::Answer) {
+        self.post(Event::Refused { about, refusal, answer });
+    }
+}
+
+impl Sink {
+    /// Never waits: a write that finds the channel full is dropped, which answers EIO.
+    fn post(&self, event: Event) {
+        if self.0.try_send(event).is_err() {
+            log::error!("a write was not taken: {EVENTS} events wait already");
+        }
     }
 }
 

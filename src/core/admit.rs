@@ -52,7 +52,15 @@ pub fn admit(world: &World<'_>, me: &BoxName, request: &Request) -> Result<Txn, 
             change_group(intent, name, |group| group.pool = pool.clone())
         }
         Wish::SetClusterName(name) => change_cluster(intent, |cluster| cluster.name.clone_from(name)),
-        Wish::RotateToken => change_cluster(intent, |cluster| cluster.join_secret.clone_from(&request.seed)),
+        Wish::SetToken(None) => {
+            change_cluster(intent, |cluster| cluster.join_secret.clone_from(&request.seed))
+        }
+        Wish::SetToken(Some(secret)) => match &intent.cluster {
+            Some(cluster) if &cluster.join_secret == secret => Ok(Txn::new()),
+            Some(_) | None => {
+                refuse(Errno::Invalid, "this token is not the present one; write \"new\" to make a new one")
+            }
+        },
         Wish::Join(member) => join(intent, member),
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 /// Lower-case hexadecimal digits.
 pub fn text(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
-        drop(write!(text, "{byte:02x}")); // writing to a String cannot fail
+        let _ = write!(text, "{byte:02x}"); // writing to a String cannot fail
         text
     })
 }

@@ -253,6 +253,7 @@ impl Node {
             facts_changed: true,
             out: Vec::new(),
         };
+        node.mine_changed();
         node.publish_members();
         node
     }
@@ -415,7 +416,7 @@ impl Node {
         self.mine.errors.push(ErrorLine { at_s: self.now_s, about, text: refusal.text.clone() });
         let surplus = self.mine.errors.len().saturating_sub(ERRORS_KEPT);
         self.mine.errors.drain(..surplus);
-        self.report_dirty = true;
+        self.mine_changed();
     }
 
     /// Writes that waited too long for a leader or for an answer.
@@ -690,7 +691,7 @@ impl Node {
             }
         }
         if before != self.mine {
-            self.report_dirty = true;
+            self.mine_changed();
             self.facts_changed = true;
         }
     }
@@ -705,7 +706,7 @@ impl Node {
         }
         let sources = self.lanes.done(lane, steps, result.as_ref().err().map(|(_, e)| e.class), self.now_ms);
         self.out.extend(sources.into_iter().map(Output::Observe));
-        self.report_dirty = true;
+        self.mine_changed();
         self.facts_changed = true;
     }
 
@@ -719,16 +720,20 @@ impl Node {
             self.send_report();
         }
         if std::mem::take(&mut self.facts_changed) {
-            self.reports.insert(self.me.clone(), Arc::new(self.mine.clone()));
             self.decide();
         }
         self.start_jobs();
     }
 
+    /// Shown here at once, told to others soon.
+    fn mine_changed(&mut self) {
+        self.reports.insert(self.me.clone(), Arc::new(self.mine.clone()));
+        self.report_dirty = true;
+    }
+
     fn send_report(&mut self) {
         self.report_dirty = false;
         self.report_sent_ms = self.now_ms.max(1);
-        self.reports.insert(self.me.clone(), Arc::new(self.mine.clone()));
         for name in self.others() {
             self.out.push(Output::Send(name, Message::Report(self.mine.clone())));
         }
@@ -763,7 +768,7 @@ impl Node {
             self.mine.trouble.keys().filter(|lane| self.lanes.is_quiet(lane)).cloned().collect();
         for lane in idle {
             self.mine.trouble.remove(&lane);
-            self.report_dirty = true;
+            self.mine_changed();
         }
         for job in jobs {
             if self.lanes.start(&job, self.now_ms) {

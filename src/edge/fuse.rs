@@ -90,7 +90,7 @@ impl Shared {
         let size = match node.kind {
             Kind::Dir => 0,
             Kind::Link => tree::target(view, path)?.len(),
-            Kind::Fact | Kind::Wish => tree::read(view, path)?.len(),
+            Kind::Fact | Kind::Wish | Kind::Secret => tree::read(view, path)?.len(),
         };
         Some(self.attributes(ino, file_type(node.kind), node.mode, size as u64))
     }
@@ -120,7 +120,7 @@ impl Shared {
 fn file_type(kind: Kind) -> FileType {
     match kind {
         Kind::Dir => FileType::Directory,
-        Kind::Fact | Kind::Wish => FileType::RegularFile,
+        Kind::Fact | Kind::Wish | Kind::Secret => FileType::RegularFile,
         Kind::Link => FileType::Symlink,
     }
 }

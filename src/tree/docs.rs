@@ -49,7 +49,7 @@ pub fn readme() -> String {
         let mark = match row.kind() {
             Kind::Dir => "/",
             Kind::Fact => "",
-            Kind::Wish => " (w)",
+            Kind::Wish | Kind::Secret => " (w)",
             Kind::Link => " ->",
         };
         let depth = row.path.matches('/').count();
@@ -80,6 +80,7 @@ pub fn manual() -> String {
             Kind::Dir => ("directory", verbs(row)),
             Kind::Fact => ("0444", "read"),
             Kind::Wish => ("0644", "read, write"),
+            Kind::Secret => ("0600", "read, write"),
             Kind::Link => ("symlink", "readlink"),
         };
         let path: Vec<String> = row

@@ -193,7 +193,7 @@ pub(super) fn exists(view: &View, fit: &Fit<'_>) -> bool {
     match (&fit.row().names, &fit.row().act) {
         (Some(names), _) => (names.has)(view, &fit.args),
         (None, Act::Link(target)) => target(view, &fit.args).is_some(),
-        (None, Act::Dir | Act::Fact(_) | Act::Wish(..)) => true,
+        (None, Act::Dir | Act::Fact(_) | Act::Wish(..) | Act::Secret(..)) => true,
     }
 }
 
@@ -219,6 +219,7 @@ fn node(row: &'static Row) -> NodeRef {
         Kind::Dir => super::DIR_MODE,
         Kind::Fact => 0o444,
         Kind::Wish => 0o644,
+        Kind::Secret => 0o600,
         Kind::Link => 0o777,
     };
     NodeRef { kind: row.kind(), mode, help: row.help }
@@ -264,7 +265,9 @@ pub fn list(view: &View, path: &str) -> Option<Vec<Entry>> {
 pub fn read(view: &View, path: &str) -> Option<Vec<u8>> {
     let fit = find(view, path)?;
     match fit.row().act {
-        Act::Fact(read) | Act::Wish(read, _) => Some(text::lines(&read(view, &fit.args)?)),
+        Act::Fact(read) | Act::Wish(read, _) | Act::Secret(read, _) => {
+            Some(text::lines(&read(view, &fit.args)?))
+        }
         Act::Dir | Act::Link(_) => None,
     }
 }
@@ -274,7 +277,7 @@ pub fn target(view: &View, path: &str) -> Option<String> {
     let fit = find(view, path)?;
     match fit.row().act {
         Act::Link(target) => target(view, &fit.args),
-        Act::Dir | Act::Fact(_) | Act::Wish(..) => None,
+        Act::Dir | Act::Fact(_) | Act::Wish(..) | Act::Secret(..) => None,
     }
 }
 

@@ -7,7 +7,7 @@ use crate::core::{
     intent::PoolKind,
     names::BoxName,
     size::Size,
-    status,
+    status, token,
     view::View,
 };
 
@@ -24,6 +24,10 @@ pub fn version(_: &View, _: &Args<'_>) -> Text {
 
 pub fn name(view: &View, _: &Args<'_>) -> Text {
     Some(view.intent.cluster.as_ref().map_or("-".to_owned(), |cluster| cluster.name.clone()))
+}
+
+pub fn token(view: &View, _: &Args<'_>) -> Text {
+    Some(token::of(view).unwrap_or_else(|| "-".to_owned()))
 }
 
 pub fn id(view: &View, _: &Args<'_>) -> Text {

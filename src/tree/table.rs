@@ -36,6 +36,8 @@ pub enum Kind {
     Fact,
     /// A file of mode 0644: what was asked.
     Wish,
+    /// A file of mode 0600: a wish that lets others in.
+    Secret,
     /// A symlink.
     Link,
 }
@@ -64,6 +66,8 @@ pub enum Act {
     Fact(Read),
     /// Read and write.
     Wish(Read, Write),
+    /// Read and write, for root alone.
+    Secret(Read, Write),
     /// A symlink.
     Link(Target),
 }
@@ -91,6 +95,7 @@ impl Row {
             Act::Dir => Kind::Dir,
             Act::Fact(_) => Kind::Fact,
             Act::Wish(..) => Kind::Wish,
+            Act::Secret(..) => Kind::Secret,
             Act::Link(_) => Kind::Link,
         }
     }
@@ -141,6 +146,11 @@ pub static TABLE: &[Row] = &[
     fact("leader", "the box that takes writes now, - if none: then writes answer EROFS", read::leader),
     fact("health", "ok, or one problem per line, each with what to do", read::health),
     fact("status", "boxes and volumes, a table for people", read::status),
+    row(
+        "token",
+        "what holdfast join takes on a new box; write new to make the old one worthless",
+        Act::Secret(read::token, write::token),
+    ),
     fact("errors", "the newest refused writes: when, on which box, about what, why", read::errors),
     dir("volumes", "replicated block devices: mkdir makes one, rmdir removes it and its data"),
     verbs(

@@ -19,7 +19,7 @@ fn missing(path: &str) -> Refusal {
 pub fn write(view: &View, path: &str, bytes: &[u8], offset: u64) -> Result<Wish, Refusal> {
     let fit = path::find(view, path).ok_or_else(|| missing(path))?;
     match fit.row().act {
-        Act::Wish(_, write) => write(view, &fit.args, value(bytes, offset)?),
+        Act::Wish(_, write) | Act::Secret(_, write) => write(view, &fit.args, value(bytes, offset)?),
         Act::Fact(_) => Err(Refusal::new(
             Errno::NotPermitted,
             format!(

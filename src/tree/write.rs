@@ -6,9 +6,11 @@ use super::{
     value::{invalid, or_default, place as parse_place, quote, replicas as parse_replicas},
 };
 use crate::core::{
+    hex,
     names::{BoxName, ClusterName, DiskName, GroupName, PoolName, VolumeName},
     refusal::{Errno, Refusal},
     size::Size,
+    token::Token,
     view::View,
     wish::{VolumeChange, Wish},
 };
@@ -19,6 +21,16 @@ const KEYS: &str = "size, replicas, place, pool and group";
 
 pub fn name(_: &View, _: &Args<'_>, value: &str) -> Wished {
     Ok(Wish::SetClusterName(ClusterName::new(value)?.into()))
+}
+
+pub fn token(_: &View, _: &Args<'_>, value: &str) -> Wished {
+    if value == "new" {
+        return Ok(Wish::SetToken(None));
+    }
+    let token = Token::parse(value).map_err(|error| {
+        Refusal::new(Errno::Invalid, format!("{value:?} is neither \"new\" nor a token: {error}"))
+    })?;
+    Ok(Wish::SetToken(Some(hex::text(&token.secret))))
 }
 
 fn change(view: &View, args: &Args<'_>, changes: &[(&str, &str)]) -> Wished {
