@@ -400,3 +400,54 @@ fn refusals_are_filed_under_the_object() {
         assert_eq!(tree::about(path), about, "{path}");
     }
 }
+
+/// Words that parsers trip over, put together in ways that nobody types.
+const SCRAPS: [&[u8]; 16] = [
+    b"size=",
+    b"20G",
+    b" ",
+    b"=",
+    b",",
+    b"box1",
+    b"default",
+    b"none",
+    b"\n",
+    b"\0",
+    b"\xff\xfe",
+    "\u{e4}".as_bytes(),
+    b"99999999999999999999",
+    b"E",
+    b"-",
+    b"/../",
+];
+
+#[test]
+fn nothing_that_is_written_or_named_panics() {
+    let view = world::world_84();
+    let paths: Vec<String> = walk(&view).into_iter().map(|(path, _)| path).collect();
+    let mut state = 1_u64;
+    let mut next = |below: usize| {
+        // Numerical Recipes' generator: the same scraps in every run.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    for _ in 0..40_000 {
+        let path = &paths[next(paths.len())];
+        let mut bytes = Vec::new();
+        for _ in 0..next(6) {
+            bytes.extend_from_slice(SCRAPS[next(SCRAPS.len())]);
+        }
+        if let Err(refusal) = tree::write(&view, path, &bytes, next(8) as u64 / 7) {
+            assert!(refusal.text.contains('"'), "{path}: {refusal}");
+        }
+        let name = format!("{path}/{}", String::from_utf8_lossy(&bytes));
+        for answer in
+            [tree::mkdir(&view, &name), tree::rmdir(&view, &name), Err(tree::rename(&view, path, &name))]
+        {
+            if let Err(refusal) = answer {
+                assert!(refusal.text.contains('"') && refusal.text.len() < 2_000, "{name}: {refusal}");
+            }
+        }
+        assert!(tree::about(&name).is_ascii());
+    }
+}

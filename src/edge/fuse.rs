@@ -1,8 +1,8 @@
 //! The tree as a mounted file system. The only file that names fuser.
 //!
-//! Reads are served from the newest published view; a write, mkdir or rmdir becomes a wish for the [`Sink`], which answers it
-//! from any thread at any time. No request is waited for here: one thread serves all of them, and fuser drops
-//! interrupts, so a parked one could not even be killed.
+//! Reads are served from the newest published view; a write, mkdir or rmdir becomes a wish for the [`Sink`], which
+//! answers it from any thread at any time. No request is waited for here: one thread serves all of them, and fuser
+//! drops interrupts, so a parked one could not even be killed.
 //!
 //! What must not go in: what files there are or what they mean (tree), and deciding anything.
 
@@ -78,7 +78,8 @@ impl Shared {
         lock(&self.inodes).path(ino.0)
     }
 
-    /// The path of a name in a directory. A name that is not UTF-8 is in no table; what is shown of it ends up in a refusal.
+    /// The path of a name in a directory. A name that is not UTF-8 is in no table: what is shown of it ends up in a
+    /// refusal.
     fn child(&self, parent: INodeNo, name: &OsStr) -> Option<String> {
         let (parent, name) = (self.path(parent)?, name.to_string_lossy());
         Some(if parent.is_empty() { name.into_owned() } else { format!("{parent}/{name}") })

@@ -68,7 +68,8 @@ pub fn readme() -> String {
 pub fn manual() -> String {
     let mut text = String::from(
         "# The tree /cluster\n\n\
-         Made from the table in `src/tree/table.rs`. Do not edit: `HOLDFAST_RENEW=1 cargo test --test tree_pure` writes it again.\n\n",
+         Made from the table in `src/tree/table.rs`. Do not edit: `HOLDFAST_RENEW=1 cargo test --test tree_pure` writes \
+         it again.\n\n",
     );
     for rule in RULES {
         let _ = writeln!(text, "- {rule}");

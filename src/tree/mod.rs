@@ -2,8 +2,8 @@
 //!
 //! One static [`table`] defines every file and directory; lookup, listing, reading, writing, the README and docs/tree.md
 //! all come from it. A read takes a [`View`](crate::core::view::View) and gives text; a write, mkdir or rmdir gives a
-//! [`Wish`](crate::core::wish::Wish) for the leader, or a refusal with its sentence. Names and values are checked for what they are here;
-//! whether a wish can be granted is for `admit` to say.
+//! [`Wish`](crate::core::wish::Wish) for the leader, or a refusal with its sentence. Here names and values are checked
+//! for what they are; whether a wish can be granted is for `admit` to say.
 //!
 //! What must not go in: FUSE, files, clocks, threads; anything that waits.
 //!
