@@ -1,9 +1,9 @@
 //! The names in a store's directory, and the order in which they change.
 //!
-//! `db/` is the open store. `db.tmp/` is one being built; complete, it becomes `db.new/`; then the damaged `db/` becomes
-//! `db.broken-N/`, and `db.new/` becomes `db/`. A power cut between any two of these steps is mended at the next
-//! opening, and no half-built store is ever taken for a whole one. `reserve` is room to be given up on a full disk.
-//! The exports lie beside them.
+//! `db/` is the open store. `db.tmp/` is one being built; complete, it becomes `db.new/`; then the damaged
+//! `db/` becomes `db.broken-N/`, and `db.new/` becomes `db/`. A power cut between any two of these steps is
+//! mended at the next opening, and no half-built store is ever taken for a whole one. `reserve` is room to be
+//! given up on a full disk. The exports lie beside them.
 
 use super::{StoreError, io_error};
 use std::fs::{self, File};
@@ -103,7 +103,8 @@ pub(super) fn give_up_reserve(dir: &Path) -> bool {
     fs::remove_file(dir.join(RESERVE)).is_ok()
 }
 
-/// Makes the reserve if it is not there. A disk too full for it is no reason not to open: the next opening tries again.
+/// Makes the reserve if it is not there. A disk too full for it is no reason not to open: the next opening
+/// tries again.
 pub(super) fn keep_reserve(dir: &Path) -> Result<(), StoreError> {
     let path = dir.join(RESERVE);
     if fs::metadata(&path).is_ok_and(|meta| meta.len() == RESERVE_BYTES as u64) {

@@ -1,10 +1,11 @@
 //! The thread that owns a store.
 //!
-//! All calls of a store run here, because any of them may hang: on a DRBD device whose I/O is suspended, or on a
-//! failing disk. Nobody waits for this thread, except [`StoreThread::stop`], which is bounded; who asked for a
-//! commit is told by an event, and watches the time itself.
+//! All calls of a store run here, because any of them may hang: on a DRBD device whose I/O is suspended, or
+//! on a failing disk. Nobody waits for this thread, except [`StoreThread::stop`], which is bounded; who asked
+//! for a commit is told by an event, and watches the time itself.
 //!
-//! Commits that queue up while one is being synced are taken together: one transaction, one sync, each answered.
+//! Commits that queue up while one is being synced are taken together: one transaction, one sync, each
+//! answered.
 
 use super::{Op, Rebuilt, Records, Store, StoreError, write_export};
 use std::path::{Path, PathBuf};
@@ -14,10 +15,11 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Requests that may wait; one more is refused. A sync takes well below a millisecond on a good disk and 100 ms on a
-/// bad one, so this is seconds of work.
+/// Requests that may wait; one more is refused. A sync takes well below a millisecond on a good disk and 100
+/// ms on a bad one, so this is seconds of work.
 pub const COMMIT_QUEUE: usize = 256;
-/// How long [`StoreThread::stop`] waits for the thread: a commit in progress on a slow disk ends in that time.
+/// How long [`StoreThread::stop`] waits for the thread: a commit in progress on a slow disk ends in that
+/// time.
 pub const STOP_AFTER_MS: u64 = 5_000;
 /// Changes taken into one transaction at most, so that one commit's time stays bounded.
 const BATCH_OPS: usize = 1_000;
@@ -25,7 +27,8 @@ const BATCH_OPS: usize = 1_000;
 /// What became of a request to the store's thread.
 #[derive(Debug)]
 pub enum StoreEvent {
-    /// The first event: all records, and what was rebuilt if the store was damaged. After an error all commits fail.
+    /// The first event: all records, and what was rebuilt if the store was damaged. After an error all
+    /// commits fail.
     Opened(Result<(Records, Option<Rebuilt>), StoreError>),
     /// The commit with this number is on disk, or failed. Events come in the order of the requests.
     Committed {
@@ -52,8 +55,8 @@ pub struct StoreThread {
 }
 
 impl StoreThread {
-    /// Starts a thread that opens the store in `dir`, rebuilding it if it is damaged. `on_event` is called on that
-    /// thread and must not wait for it.
+    /// Starts a thread that opens the store in `dir`, rebuilding it if it is damaged. `on_event` is called on
+    /// that thread and must not wait for it.
     ///
     /// # Errors
     /// `Io` if no thread can be started.
@@ -77,8 +80,8 @@ impl StoreThread {
         Ok(StoreThread { requests: Some(requests), ended, stopping, thread: Some(thread) })
     }
 
-    /// Asks for a commit; `seq` comes back with its event. False if too many wait already, or the thread has ended:
-    /// then there will be no event.
+    /// Asks for a commit; `seq` comes back with its event. False if too many wait already, or the thread has
+    /// ended: then there will be no event.
     pub fn commit(&self, seq: u64, ops: Vec<Op>) -> bool {
         self.ask(Request::Commit(seq, ops))
     }
@@ -92,8 +95,8 @@ impl StoreThread {
         self.requests.as_ref().is_some_and(|requests| requests.try_send(request).is_ok())
     }
 
-    /// Closes the store and waits until it is closed, so that its file system can be unmounted. Commits that still wait
-    /// are answered `Stopped` and not made. No event comes after it returned Ok.
+    /// Closes the store and waits until it is closed, so that its file system can be unmounted. Commits that
+    /// still wait are answered `Stopped` and not made. No event comes after it returned Ok.
     ///
     /// # Errors
     /// `Stuck` if that takes longer than [`STOP_AFTER_MS`]; the thread is then left to itself.
