@@ -7,6 +7,7 @@
 //!   before opening.
 //! - It may panic on I/O errors, in Drop too: every call is made inside catch_unwind. It may hang on them: the
 //!   caller owns it from a thread of its own ([`StoreThread`]) and watches the time.
+//! - Its worker threads may hold its locked file for a moment after Drop: closing and opening wait for that.
 //! - After any error nothing it says is believed: the store is dead until it is opened anew.
 //! - It cannot open on a full disk: a reserve file is given up for that.
 //! - Records are framed and sealed (see `record`), so damage is found at open and named.
@@ -234,16 +235,18 @@ impl Store {
         }
     }
 
-    /// Closes the store, after which its file system can be unmounted.
+    /// Closes the store, after which it can be opened again, or its file system unmounted.
     ///
     /// # Errors
-    /// `Damaged` if sled panicked over it; what was committed is on disk all the same.
+    /// `Damaged` if sled panicked over it, `Io` if it does not let go of its file; what was committed is on disk
+    /// all the same.
     pub fn close(mut self) -> Result<(), StoreError> {
         let db = self.db.0.take();
         guarded(&self.data_path, || {
             drop(db);
             Ok(())
-        })
+        })?;
+        dir::wait_unlocked(&self.data_path)
     }
 
     /// Opens sled in `db_dir`; `fresh` if it is being made there.
@@ -252,6 +255,9 @@ impl Store {
         if !fresh && !data_path.exists() {
             let what = format!("its file {DB} is missing");
             return Err(StoreError::Damaged { path: db_dir.to_owned(), what });
+        }
+        if !fresh {
+            dir::wait_unlocked(&data_path)?;
         }
         dir::remove_half_snapshots(db_dir)?;
         let config = sled::Config::new().path(db_dir).flush_every_ms(None).cache_capacity(CACHE_BYTES);

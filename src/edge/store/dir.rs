@@ -6,9 +6,11 @@
 //! given up on a full disk. The exports lie beside them.
 
 use super::{StoreError, io_error};
+use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The store's directory, and the data file in it.
 pub(super) const DB: &str = "db";
@@ -20,6 +22,10 @@ const BROKEN_KEPT: usize = 2;
 const RESERVE: &str = "reserve";
 /// Opening takes a snapshot, which is far smaller than this for thousands of records.
 const RESERVE_BYTES: usize = 1 << 20;
+
+/// What closing or opening waits for a lock; its holder's threads let go of it in milliseconds.
+const UNLOCKED_AFTER: Duration = Duration::from_secs(2);
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
 
 /// Creates `dir` if need be and finishes what an interrupted rebuild left.
 pub(super) fn prepare(dir: &Path) -> Result<(), StoreError> {
@@ -84,6 +90,21 @@ pub(super) fn broken_copies(dir: &Path) -> Result<Vec<(u64, PathBuf)>, StoreErro
     }
     copies.sort();
     Ok(copies)
+}
+
+/// Waits until nobody holds the lock of the data file any more, for a bounded time.
+pub(super) fn wait_unlocked(data_path: &Path) -> Result<(), StoreError> {
+    let deadline = Instant::now() + UNLOCKED_AFTER;
+    let mut file = File::open(data_path).map_err(io_error("open", data_path))?;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            // Ours ends here, as it is dropped.
+            Ok(_) => return Ok(()),
+            Err((unlocked, nix::errno::Errno::EWOULDBLOCK)) if Instant::now() < deadline => file = unlocked,
+            Err((_, errno)) => return Err(io_error("lock", data_path)(errno.into())),
+        }
+        std::thread::sleep(LOOK_AGAIN_AFTER);
+    }
 }
 
 /// Deletes what a kill during open leaves in the store, and what it would stumble over.

@@ -51,7 +51,7 @@ pub struct StoreThread {
     requests: Option<SyncSender<Request>>,
     ended: Receiver<()>,
     stopping: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Result<(), StoreError>>>,
 }
 
 impl StoreThread {
@@ -74,7 +74,7 @@ impl StoreThread {
             .spawn(move || {
                 // Dropped last, also by a panic in `on_event`: `stop` waits for it.
                 let _ending = ending;
-                run(&dir, &queue, &seen, &on_event);
+                run(&dir, &queue, &seen, &on_event)
             })
             .map_err(super::io_error("start a thread for", &path))?;
         Ok(StoreThread { requests: Some(requests), ended, stopping, thread: Some(thread) })
@@ -99,14 +99,16 @@ impl StoreThread {
     /// still wait are answered `Stopped` and not made. No event comes after it returned Ok.
     ///
     /// # Errors
-    /// `Stuck` if that takes longer than [`STOP_AFTER_MS`]; the thread is then left to itself.
+    /// `Stuck` if that takes longer than [`STOP_AFTER_MS`]; the thread is then left to itself. Else those of
+    /// [`Store::close`].
     pub fn stop(mut self) -> Result<(), StoreError> {
         self.let_end();
         match self.ended.recv_timeout(Duration::from_millis(STOP_AFTER_MS)) {
             Err(RecvTimeoutError::Timeout) => Err(StoreError::Stuck { after_ms: STOP_AFTER_MS }),
             Ok(()) | Err(RecvTimeoutError::Disconnected) => match self.thread.take().map(JoinHandle::join) {
                 Some(Err(_)) => Err(StoreError::Dead { since: "its thread panicked".into() }),
-                Some(Ok(())) | None => Ok(()),
+                Some(Ok(closed)) => closed,
+                None => Ok(()),
             },
         }
     }
@@ -123,7 +125,12 @@ impl Drop for StoreThread {
     }
 }
 
-fn run(dir: &Path, queue: &Receiver<Request>, stopping: &AtomicBool, on_event: &impl Fn(StoreEvent)) {
+fn run(
+    dir: &Path,
+    queue: &Receiver<Request>,
+    stopping: &AtomicBool,
+    on_event: &impl Fn(StoreEvent),
+) -> Result<(), StoreError> {
     let mut store = match Store::open_or_rebuild(dir) {
         Ok((store, records, rebuilt)) => {
             on_event(StoreEvent::Opened(Ok((records, rebuilt))));
@@ -154,6 +161,7 @@ fn run(dir: &Path, queue: &Receiver<Request>, stopping: &AtomicBool, on_event: &
         }
         next = next.or_else(|| queue.recv().ok());
     }
+    store.map_or(Ok(()), Store::close)
 }
 
 /// Takes more commits that wait already; returns the request after them, if one was taken that is none.
