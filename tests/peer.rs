@@ -1,4 +1,5 @@
-//! Links between boxes over loopback: who is let in, what arrives, what happens when the other side dies or lies.
+//! Links between boxes over loopback: who is let in, what arrives, what happens when the other side dies or
+//! lies.
 //!
 //! Nothing here is timed: each test waits for what must happen, with a limit that only a hang reaches.
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs)]

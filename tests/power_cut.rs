@@ -1,13 +1,15 @@
 //! Does the store keep what it acknowledged, when the power goes?
 //!
-//! Fault model. A loop device with ext4 stands for the disk. A child process commits numbered transactions and prints
-//! each number once its commit has returned. At a random moment the file system is shut down by EXT4_IOC_SHUTDOWN with
-//! NOLOGFLUSH: from then on nothing reaches the device, neither data in the page cache nor the journal's running
-//! transaction, as if the power had gone. After umount, mount (the journal is replayed) and opening the store, all that
-//! was acknowledged must be there and no transaction half. What the disk itself would lose of its own cache is not
-//! modelled. The same is tried with kill -9, which loses nothing from the page cache, and on a full disk.
+//! Fault model. A loop device with ext4 stands for the disk. A child process commits numbered transactions
+//! and prints each number once its commit has returned. At a random moment the file system is shut down by
+//! EXT4_IOC_SHUTDOWN with NOLOGFLUSH: from then on nothing reaches the device, neither data in the page cache
+//! nor the journal's running transaction, as if the power had gone. After umount, mount (the journal is
+//! replayed) and opening the store, all that was acknowledged must be there and no transaction half. What the
+//! disk itself would lose of its own cache is not modelled. The same is tried with kill -9, which loses
+//! nothing from the page cache, and on a full disk.
 //!
-//! Needs root and a loop device; says SKIPPED otherwise. HOLDFAST_CUTS=N tries N cuts instead of those that fit the time.
+//! Needs root and a loop device; says SKIPPED otherwise. HOLDFAST_CUTS=N tries N cuts instead of those that
+//! fit the time.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use holdfast::edge::store::{Op, Records, Store};
@@ -27,7 +29,8 @@ const TIME_LIMIT: Duration = Duration::from_secs(30);
 const SLOTS: u64 = 40;
 const CHILD_DIR: &str = "HOLDFAST_POWER_CUT_CHILD_DIR";
 
-/// Transaction `n`: two keys that must always agree, a counter, sometimes a long record, sometimes one that goes.
+/// Transaction `n`: two keys that must always agree, a counter, sometimes a long record, sometimes one that
+/// goes.
 fn transaction(n: u64) -> Vec<Op> {
     let padded = |length: usize| format!("{n}:{}", "x".repeat(length)).into_bytes();
     let mut ops = vec![
@@ -86,7 +89,8 @@ fn writer() {
     std::process::exit(0);
 }
 
-/// Starts a writer, lets it work for `time` after its store is open, calls `stop`, and returns the last acknowledged number.
+/// Starts a writer, lets it work for `time` after its store is open, calls `stop`, and returns the last
+/// acknowledged number.
 fn write_until(dir: &Path, time: Duration, stop: impl FnOnce(&mut Child)) -> u64 {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "writer", "--nocapture"])
@@ -110,7 +114,8 @@ fn write_until(dir: &Path, time: Duration, stop: impl FnOnce(&mut Child)) -> u64
     is_open.recv_timeout(Duration::from_secs(20)).expect("the writer opens its store");
     std::thread::sleep(time);
     stop(&mut child);
-    // It sees its disk fail and ends; a store that hangs over that is killed, which changes nothing on the disk.
+    // It sees its disk fail and ends; a store that hangs over that is killed, which changes nothing on the
+    // disk.
     let deadline = Instant::now() + Duration::from_secs(2);
     while child.try_wait().unwrap().is_none() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(5));
@@ -182,7 +187,8 @@ fn run(program: &str, args: &[&str]) -> Result<String, String> {
 
 mod ioctl {
     #![allow(unsafe_code)]
-    // EXT4_IOC_SHUTDOWN of the kernel's fs/ext4/ext4.h: _IOR('X', 125, __u32), although the number is read by it.
+    // EXT4_IOC_SHUTDOWN of the kernel's fs/ext4/ext4.h: _IOR('X', 125, __u32), although the number is read by
+    // it.
     nix::ioctl_read!(ext4_shutdown, b'X', 125, u32);
 }
 

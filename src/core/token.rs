@@ -1,8 +1,10 @@
-//! The token: the one word that lets a new box join, as `cat /cluster/token` prints it and `holdfast join` takes it.
+//! The token: the one word that lets a new box join, as `cat /cluster/token` prints it and `holdfast join`
+//! takes it.
 //!
-//! `hf1.` and lowercase hex of: length of the whole (u16), cluster, server name, addresses, server key, secret, crc32.
-//! A string is its length (u8) and its bytes; the list of addresses is their number (u8) and the strings; all numbers
-//! big-endian. The length tells a token that was cut off in pasting from one with a wrong letter.
+//! `hf1.` and lowercase hex of: length of the whole (u16), cluster, server name, addresses, server key,
+//! secret, crc32. A string is its length (u8) and its bytes; the list of addresses is their number (u8) and
+//! the strings; all numbers big-endian. The length tells a token that was cut off in pasting from one with a
+//! wrong letter.
 //!
 //! Whether the secret is still valid only the cluster knows: not here.
 
@@ -127,7 +129,8 @@ impl Token {
         if body.len() != length || hex.len() % 2 != 0 || crc32fast::hash(covered).to_be_bytes() != *sum {
             return Err(TokenError::Checksum);
         }
-        // What the checksum covers was written by `to_text`; all that does not fit now is as bad as a wrong one.
+        // What the checksum covers was written by `to_text`; all that does not fit now is as bad as a wrong
+        // one.
         fields(&covered[LENGTH_BYTES..]).ok_or(TokenError::Checksum)
     }
 }

@@ -1,12 +1,14 @@
 //! Encrypted links between boxes: bytes from member to member, and the door for newcomers.
 //!
-//! Each box has a static key; the members' public keys and addresses are given by [`Links::set_members`], always the
-//! whole set. Of two members the one with the smaller name dials. A connection counts only after both sides have
-//! proven their key and the cluster's (see `channel`); who fails that is cut off, with one sentence for the log.
-//! A newcomer has no key that is known; it proves that it was given the current token, and gets one answer.
+//! Each box has a static key; the members' public keys and addresses are given by [`Links::set_members`],
+//! always the whole set. Of two members the one with the smaller name dials. A connection counts only after
+//! both sides have proven their key and the cluster's (see `channel`); who fails that is cut off, with one
+//! sentence for the log. A newcomer has no key that is known; it proves that it was given the current token,
+//! and gets one answer.
 //!
-//! A link is lossy at its ends: what was queued when it went down is gone, and the far side tells everything anew
-//! after the next [`PeerEvent::Up`]. What messages mean, who is a member and who may join is decided elsewhere.
+//! A link is lossy at its ends: what was queued when it went down is gone, and the far side tells everything
+//! anew after the next [`PeerEvent::Up`]. What messages mean, who is a member and who may join is decided
+//! elsewhere.
 
 mod channel;
 mod links;
@@ -67,7 +69,8 @@ pub struct Member {
     pub address: SocketAddr,
 }
 
-/// What happens on the links. For each member Up, its messages and Down come in that order, then perhaps Up again.
+/// What happens on the links. For each member Up, its messages and Down come in that order, then perhaps Up
+/// again.
 #[derive(Debug)]
 pub enum PeerEvent {
     /// A link with this member is there; the address is the far end's.
@@ -144,12 +147,12 @@ pub enum PeerError {
     TooLong { size_bytes: usize },
 }
 
-/// The newcomer's side of joining: connects to the box of a token, says `message` (up to [`MAX_JOIN_BYTES`]) and returns
-/// the answer. Blocks, at most for the sum of the limits above.
+/// The newcomer's side of joining: connects to the box of a token, says `message` (up to [`MAX_JOIN_BYTES`])
+/// and returns the answer. Blocks, at most for the sum of the limits above.
 ///
 /// # Errors
-/// `WrongKey` if another box answers than the token's, `JoinRefused` if its secret is not valid there, and those of a
-/// connection that fails.
+/// `WrongKey` if another box answers than the token's, `JoinRefused` if its secret is not valid there, and
+/// those of a connection that fails.
 pub fn join(
     address: SocketAddr,
     cluster: &str,

@@ -1,17 +1,19 @@
 //! A small durable key-value store: what survives a power cut once `commit` has returned.
 //!
 //! It is sled, used in the one way that was found to hold, and named nowhere else:
-//! - sled's `flush` does not reach the disk on Linux (it ends in sync_file_range). Each commit therefore ends with our
-//!   own fdatasync of its data file; tests/power_cut.rs fails without it.
-//! - A kill while it opens can leave `snap.*.generating` behind, after which it never opens again: deleted before opening.
-//! - It may panic on I/O errors, in Drop too: every call is made inside catch_unwind. It may hang on them: the caller
-//!   owns it from a thread of its own ([`StoreThread`]) and watches the time.
+//! - sled's `flush` does not reach the disk on Linux (it ends in sync_file_range). Each commit therefore ends
+//!   with our own fdatasync of its data file; tests/power_cut.rs fails without it.
+//! - A kill while it opens can leave `snap.*.generating` behind, after which it never opens again: deleted
+//!   before opening.
+//! - It may panic on I/O errors, in Drop too: every call is made inside catch_unwind. It may hang on them: the
+//!   caller owns it from a thread of its own ([`StoreThread`]) and watches the time.
+//! - Its worker threads may hold its locked file for a moment after Drop: closing and opening wait for that.
 //! - After any error nothing it says is believed: the store is dead until it is opened anew.
 //! - It cannot open on a full disk: a reserve file is given up for that.
 //! - Records are framed and sealed (see `record`), so damage is found at open and named.
 //!
-//! A damaged store is rebuilt from its newest good export. An absent one beside an export is damaged as well: an empty
-//! store is made only where there never was one.
+//! A damaged store is rebuilt from its newest good export. An absent one beside an export is damaged as well:
+//! an empty store is made only where there never was one.
 //!
 //! What records mean, when to export, what to do about a dead store: not here.
 
@@ -36,7 +38,8 @@ use std::sync::Arc;
 /// All records of a store, by key.
 pub type Records = BTreeMap<String, Vec<u8>>;
 
-/// One change of a commit. Keys are printable ASCII without spaces, up to [`MAX_KEY_BYTES`], like `volume/db`.
+/// One change of a commit. Keys are printable ASCII without spaces, up to [`MAX_KEY_BYTES`], like
+/// `volume/db`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
     /// This key has this payload from now on; up to [`MAX_PAYLOAD_BYTES`].
@@ -62,7 +65,8 @@ impl Op {
     }
 }
 
-/// Why something could not be done with a store. Cloneable, because one failed commit may answer several requests.
+/// Why something could not be done with a store. Cloneable, because one failed commit may answer several
+/// requests.
 #[derive(Debug, Clone, thiserror::Error)]
 #[allow(missing_docs)] // The sentences say it.
 pub enum StoreError {
@@ -87,7 +91,8 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether what lies on disk is wrong, as opposed to a disk that cannot be read now: only then is a rebuild right.
+    /// Whether what lies on disk is wrong, as opposed to a disk that cannot be read now: only then is a
+    /// rebuild right.
     fn is_damage(&self) -> bool {
         match self {
             StoreError::Damaged { .. } | StoreError::BadRecord { .. } => true,
@@ -163,7 +168,8 @@ impl Store {
         Ok(opened)
     }
 
-    /// As [`Store::open`]; a damaged store is put aside and built anew from the newest good export, if there is one.
+    /// As [`Store::open`]; a damaged store is put aside and built anew from the newest good export, if there
+    /// is one.
     ///
     /// # Errors
     /// Those of `open`; damage is one only if no export is good.
@@ -194,8 +200,8 @@ impl Store {
     /// Makes all of `ops`, in order, or none. They are on disk when it returns Ok.
     ///
     /// # Errors
-    /// `BadKey` and `TooLong` change nothing. After any other error it is unknown whether they were made, and the
-    /// store is dead: every later commit answers `Dead`.
+    /// `BadKey` and `TooLong` change nothing. After any other error it is unknown whether they were made, and
+    /// the store is dead: every later commit answers `Dead`.
     pub fn commit(&mut self, ops: &[Op]) -> Result<(), StoreError> {
         ops.iter().try_for_each(Op::check)?;
         if ops.is_empty() && self.dead.is_none() {
@@ -229,16 +235,18 @@ impl Store {
         }
     }
 
-    /// Closes the store, after which its file system can be unmounted.
+    /// Closes the store, after which it can be opened again, or its file system unmounted.
     ///
     /// # Errors
-    /// `Damaged` if sled panicked over it; what was committed is on disk all the same.
+    /// `Damaged` if sled panicked over it, `Io` if it does not let go of its file; what was committed is on disk
+    /// all the same.
     pub fn close(mut self) -> Result<(), StoreError> {
         let db = self.db.0.take();
         guarded(&self.data_path, || {
             drop(db);
             Ok(())
-        })
+        })?;
+        dir::wait_unlocked(&self.data_path)
     }
 
     /// Opens sled in `db_dir`; `fresh` if it is being made there.
@@ -247,6 +255,9 @@ impl Store {
         if !fresh && !data_path.exists() {
             let what = format!("its file {DB} is missing");
             return Err(StoreError::Damaged { path: db_dir.to_owned(), what });
+        }
+        if !fresh {
+            dir::wait_unlocked(&data_path)?;
         }
         dir::remove_half_snapshots(db_dir)?;
         let config = sled::Config::new().path(db_dir).flush_every_ms(None).cache_capacity(CACHE_BYTES);
@@ -262,7 +273,8 @@ impl Store {
     }
 }
 
-/// Lets go of sled without a panic: it panics in Drop when it cannot sync, and twice at once would end the process.
+/// Lets go of sled without a panic: it panics in Drop when it cannot sync, and twice at once would end the
+/// process.
 struct Handle(Option<sled::Db>);
 
 impl Drop for Handle {
@@ -389,7 +401,8 @@ fn guarded<T>(path: &Path, call: impl FnOnce() -> Result<T, StoreError>) -> Resu
     })
 }
 
-/// Changes the first entry of a record behind the store's back (None: there is none), for tests of what is found then.
+/// Changes the first entry of a record behind the store's back (None: there is none), for tests of what is
+/// found then.
 #[cfg(test)]
 fn tamper(
     dir: &Path,

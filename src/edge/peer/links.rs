@@ -1,7 +1,7 @@
 //! The manager: who is a member, and which connection of a member is the one.
 //!
-//! All state is under one lock, which is never held over I/O or a callback. The threads that connect, accept, read
-//! and write are in `work`.
+//! All state is under one lock, which is never held over I/O or a callback. The threads that connect, accept,
+//! read and write are in `work`.
 
 use super::channel::{Channel, Closer};
 use super::work::{accept_all, dial_on, spawn};
@@ -65,8 +65,8 @@ impl Link {
 }
 
 impl Links {
-    /// Listens on `listen` (port 0: any free one) as the member `me`. `on_event` is called from many threads; while it
-    /// blocks, that link reads no more.
+    /// Listens on `listen` (port 0: any free one) as the member `me`. `on_event` is called from many threads;
+    /// while it blocks, that link reads no more.
     ///
     /// # Errors
     /// `Listen`, `Thread`.
@@ -105,8 +105,8 @@ impl Links {
         self.address
     }
 
-    /// These are the members from now on; this box may be among them. Links of members that are gone, or have another
-    /// key or address, are cut. Does not wait.
+    /// These are the members from now on; this box may be among them. Links of members that are gone, or have
+    /// another key or address, are cut. Does not wait.
     pub fn set_members(&self, members: Vec<Member>) {
         let members: BTreeMap<String, Member> = members
             .into_iter()
@@ -146,8 +146,9 @@ impl Links {
         self.shared.lock().join_secret = secret;
     }
 
-    /// Queues a message to a member. False if it is not linked, or the message is above [`MAX_MESSAGE_BYTES`], or too
-    /// much waits for it already: then it is cut off. True promises nothing: the link may go down. Does not wait.
+    /// Queues a message to a member. False if it is not linked, or the message is above
+    /// [`MAX_MESSAGE_BYTES`], or too much waits for it already: then it is cut off. True promises nothing:
+    /// the link may go down. Does not wait.
     pub fn send(&self, to: &str, message: Vec<u8>) -> bool {
         let mut state = self.shared.lock();
         let Some(link) = state.links.get_mut(to).filter(|link| link.why.is_none()) else { return false };
@@ -163,7 +164,8 @@ impl Links {
         queued
     }
 
-    /// Ends all links and frees the port. No further event begins; one that is being told already may still arrive.
+    /// Ends all links and frees the port. No further event begins; one that is being told already may still
+    /// arrive.
     pub fn stop(self) {
         self.shared.end();
         // The thread holds the listener; it waits for nothing but a callback in progress.

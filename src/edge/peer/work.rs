@@ -1,5 +1,6 @@
-//! The threads of the links: one that accepts, one for each member that this box dials (it also reads that link), one
-//! for each accepted connection (it becomes the link's reader, or answers a newcomer), and a writer for each link.
+//! The threads of the links: one that accepts, one for each member that this box dials (it also reads that
+//! link), one for each accepted connection (it becomes the link's reader, or answers a newcomer), and a
+//! writer for each link.
 
 use super::channel::{Channel, Closer, Handshake, Kind, Secrets, Sender};
 use super::links::{Registered, Shared};
@@ -188,7 +189,8 @@ fn receive_join(shared: &Shared, handshake: Handshake, address: SocketAddr) -> R
     channel.sender.send(&answer)
 }
 
-/// The place of a link in the state: its connection is closed and the place free when this is dropped, whatever happens.
+/// The place of a link in the state: its connection is closed and the place free when this is dropped,
+/// whatever happens.
 struct Place<'a> {
     shared: &'a Shared,
     name: &'a str,
@@ -202,8 +204,9 @@ impl Drop for Place<'_> {
     }
 }
 
-/// Runs a link from its Up to its Down. An error means that it did not come to an Up. `dialler` is who dialled it, if it
-/// was dialled; `slot` is held until the link has its place, so that those that wait for one are bounded, too.
+/// Runs a link from its Up to its Down. An error means that it did not come to an Up. `dialler` is who
+/// dialled it, if it was dialled; `slot` is held until the link has its place, so that those that wait for
+/// one are bounded, too.
 fn run(
     shared: &Arc<Shared>,
     channel: Channel,

@@ -1,14 +1,16 @@
 //! The names in a store's directory, and the order in which they change.
 //!
-//! `db/` is the open store. `db.tmp/` is one being built; complete, it becomes `db.new/`; then the damaged `db/` becomes
-//! `db.broken-N/`, and `db.new/` becomes `db/`. A power cut between any two of these steps is mended at the next
-//! opening, and no half-built store is ever taken for a whole one. `reserve` is room to be given up on a full disk.
-//! The exports lie beside them.
+//! `db/` is the open store. `db.tmp/` is one being built; complete, it becomes `db.new/`; then the damaged
+//! `db/` becomes `db.broken-N/`, and `db.new/` becomes `db/`. A power cut between any two of these steps is
+//! mended at the next opening, and no half-built store is ever taken for a whole one. `reserve` is room to be
+//! given up on a full disk. The exports lie beside them.
 
 use super::{StoreError, io_error};
+use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The store's directory, and the data file in it.
 pub(super) const DB: &str = "db";
@@ -20,6 +22,10 @@ const BROKEN_KEPT: usize = 2;
 const RESERVE: &str = "reserve";
 /// Opening takes a snapshot, which is far smaller than this for thousands of records.
 const RESERVE_BYTES: usize = 1 << 20;
+
+/// What closing or opening waits for a lock; its holder's threads let go of it in milliseconds.
+const UNLOCKED_AFTER: Duration = Duration::from_secs(2);
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
 
 /// Creates `dir` if need be and finishes what an interrupted rebuild left.
 pub(super) fn prepare(dir: &Path) -> Result<(), StoreError> {
@@ -86,6 +92,21 @@ pub(super) fn broken_copies(dir: &Path) -> Result<Vec<(u64, PathBuf)>, StoreErro
     Ok(copies)
 }
 
+/// Waits until nobody holds the lock of the data file any more, for a bounded time.
+pub(super) fn wait_unlocked(data_path: &Path) -> Result<(), StoreError> {
+    let deadline = Instant::now() + UNLOCKED_AFTER;
+    let mut file = File::open(data_path).map_err(io_error("open", data_path))?;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            // Ours ends here, as it is dropped.
+            Ok(_) => return Ok(()),
+            Err((unlocked, nix::errno::Errno::EWOULDBLOCK)) if Instant::now() < deadline => file = unlocked,
+            Err((_, errno)) => return Err(io_error("lock", data_path)(errno.into())),
+        }
+        std::thread::sleep(LOOK_AGAIN_AFTER);
+    }
+}
+
 /// Deletes what a kill during open leaves in the store, and what it would stumble over.
 pub(super) fn remove_half_snapshots(db_dir: &Path) -> Result<(), StoreError> {
     for entry in fs::read_dir(db_dir).map_err(io_error("read", db_dir))? {
@@ -103,7 +124,8 @@ pub(super) fn give_up_reserve(dir: &Path) -> bool {
     fs::remove_file(dir.join(RESERVE)).is_ok()
 }
 
-/// Makes the reserve if it is not there. A disk too full for it is no reason not to open: the next opening tries again.
+/// Makes the reserve if it is not there. A disk too full for it is no reason not to open: the next opening
+/// tries again.
 pub(super) fn keep_reserve(dir: &Path) -> Result<(), StoreError> {
     let path = dir.join(RESERVE);
     if fs::metadata(&path).is_ok_and(|meta| meta.len() == RESERVE_BYTES as u64) {

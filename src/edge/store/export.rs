@@ -1,13 +1,15 @@
 //! The store's plain-text copy: for an administrator's eyes, and to rebuild a store that no longer opens.
 //!
-//!     holdfast export 1 records 2
-//!     node/box1<TAB>{"address":"10.0.0.1"}
-//!     volume/db<TAB>{"size":21474836480}
-//!     crc32 5f3a0c11
+//! ```text
+//! holdfast export 1 records 2
+//! node/box1<TAB>{"address":"10.0.0.1"}
+//! volume/db<TAB>{"size":21474836480}
+//! crc32 5f3a0c11
+//! ```
 //!
-//! Bytes of a payload that are not printable ASCII, and the backslash, are written as `\xNN`. The sum is over all
-//! lines before it. Written beside, synced, renamed into place; the ones before are kept as `export.1` and `export.2`.
-//! When to write one is the caller's decision.
+//! Bytes of a payload that are not printable ASCII, and the backslash, are written as `\xNN`. The sum is over
+//! all lines before it. Written beside, synced, renamed into place; the ones before are kept as `export.1`
+//! and `export.2`. When to write one is the caller's decision.
 
 use super::{Records, StoreError, io_error, record, sync_dir};
 use std::fmt::Write as _;
@@ -28,7 +30,8 @@ pub fn export_paths(dir: &Path) -> Vec<PathBuf> {
     NAMES.iter().map(|name| dir.join(name)).collect()
 }
 
-/// Writes all of `records` as the newest export in `dir`; on disk when it returns. The older ones move down by one.
+/// Writes all of `records` as the newest export in `dir`; on disk when it returns. The older ones move down
+/// by one.
 ///
 /// # Errors
 /// `Io`; the newest of the older exports is then still readable under one of its names.

@@ -1,10 +1,11 @@
 //! How a record lies in the key-value store: framed, so that a wrong value is never taken for a right one.
 //!
-//! A payload is cut into chunks, because the store below keeps a page above 128 KiB in a file of its own and never
-//! syncs that file; a page holds up to about 20 entries, so an entry must stay below 6 KiB. Each chunk carries a
-//! version, a checksum, its own key and its place, so bytes that ended up under another key, or of another age of
-//! the format, are found. All sums of all frames together are kept in one further entry, the *seal*, changed in the
-//! same transaction: a record that went missing, or an old value that came back, is found too.
+//! A payload is cut into chunks, because the store below keeps a page above 128 KiB in a file of its own and
+//! never syncs that file; a page holds up to about 20 entries, so an entry must stay below 6 KiB. Each chunk
+//! carries a version, a checksum, its own key and its place, so bytes that ended up under another key, or of
+//! another age of the format, are found. All sums of all frames together are kept in one further entry, the
+//! *seal*, changed in the same transaction: a record that went missing, or an old value that came back, is
+//! found too.
 //!
 //! No I/O here.
 

@@ -306,3 +306,16 @@ fn a_thread_whose_store_does_not_open_answers_that_it_is_dead() {
     thread.stop().unwrap();
     store.close().unwrap();
 }
+
+#[test]
+fn a_closed_store_can_be_opened_at_once() {
+    let place = Place::new("at-once");
+    for round in 0..40 {
+        let dir = place.0.join(round.to_string());
+        for n in 0..3 {
+            let (mut store, _) = Store::open(&dir).unwrap_or_else(|error| panic!("round {round}: {error}"));
+            store.commit(&[put("n", &n.to_string())]).unwrap();
+            store.close().unwrap();
+        }
+    }
+}

@@ -1,10 +1,11 @@
 //! The thread that owns a store.
 //!
-//! All calls of a store run here, because any of them may hang: on a DRBD device whose I/O is suspended, or on a
-//! failing disk. Nobody waits for this thread, except [`StoreThread::stop`], which is bounded; who asked for a
-//! commit is told by an event, and watches the time itself.
+//! All calls of a store run here, because any of them may hang: on a DRBD device whose I/O is suspended, or
+//! on a failing disk. Nobody waits for this thread, except [`StoreThread::stop`], which is bounded; who asked
+//! for a commit is told by an event, and watches the time itself.
 //!
-//! Commits that queue up while one is being synced are taken together: one transaction, one sync, each answered.
+//! Commits that queue up while one is being synced are taken together: one transaction, one sync, each
+//! answered.
 
 use super::{Op, Rebuilt, Records, Store, StoreError, write_export};
 use std::path::{Path, PathBuf};
@@ -14,10 +15,11 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Requests that may wait; one more is refused. A sync takes well below a millisecond on a good disk and 100 ms on a
-/// bad one, so this is seconds of work.
+/// Requests that may wait; one more is refused. A sync takes well below a millisecond on a good disk and 100
+/// ms on a bad one, so this is seconds of work.
 pub const COMMIT_QUEUE: usize = 256;
-/// How long [`StoreThread::stop`] waits for the thread: a commit in progress on a slow disk ends in that time.
+/// How long [`StoreThread::stop`] waits for the thread: a commit in progress on a slow disk ends in that
+/// time.
 pub const STOP_AFTER_MS: u64 = 5_000;
 /// Changes taken into one transaction at most, so that one commit's time stays bounded.
 const BATCH_OPS: usize = 1_000;
@@ -25,7 +27,8 @@ const BATCH_OPS: usize = 1_000;
 /// What became of a request to the store's thread.
 #[derive(Debug)]
 pub enum StoreEvent {
-    /// The first event: all records, and what was rebuilt if the store was damaged. After an error all commits fail.
+    /// The first event: all records, and what was rebuilt if the store was damaged. After an error all
+    /// commits fail.
     Opened(Result<(Records, Option<Rebuilt>), StoreError>),
     /// The commit with this number is on disk, or failed. Events come in the order of the requests.
     Committed {
@@ -48,12 +51,12 @@ pub struct StoreThread {
     requests: Option<SyncSender<Request>>,
     ended: Receiver<()>,
     stopping: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Result<(), StoreError>>>,
 }
 
 impl StoreThread {
-    /// Starts a thread that opens the store in `dir`, rebuilding it if it is damaged. `on_event` is called on that
-    /// thread and must not wait for it.
+    /// Starts a thread that opens the store in `dir`, rebuilding it if it is damaged. `on_event` is called on
+    /// that thread and must not wait for it.
     ///
     /// # Errors
     /// `Io` if no thread can be started.
@@ -71,14 +74,14 @@ impl StoreThread {
             .spawn(move || {
                 // Dropped last, also by a panic in `on_event`: `stop` waits for it.
                 let _ending = ending;
-                run(&dir, &queue, &seen, &on_event);
+                run(&dir, &queue, &seen, &on_event)
             })
             .map_err(super::io_error("start a thread for", &path))?;
         Ok(StoreThread { requests: Some(requests), ended, stopping, thread: Some(thread) })
     }
 
-    /// Asks for a commit; `seq` comes back with its event. False if too many wait already, or the thread has ended:
-    /// then there will be no event.
+    /// Asks for a commit; `seq` comes back with its event. False if too many wait already, or the thread has
+    /// ended: then there will be no event.
     pub fn commit(&self, seq: u64, ops: Vec<Op>) -> bool {
         self.ask(Request::Commit(seq, ops))
     }
@@ -92,18 +95,20 @@ impl StoreThread {
         self.requests.as_ref().is_some_and(|requests| requests.try_send(request).is_ok())
     }
 
-    /// Closes the store and waits until it is closed, so that its file system can be unmounted. Commits that still wait
-    /// are answered `Stopped` and not made. No event comes after it returned Ok.
+    /// Closes the store and waits until it is closed, so that its file system can be unmounted. Commits that
+    /// still wait are answered `Stopped` and not made. No event comes after it returned Ok.
     ///
     /// # Errors
-    /// `Stuck` if that takes longer than [`STOP_AFTER_MS`]; the thread is then left to itself.
+    /// `Stuck` if that takes longer than [`STOP_AFTER_MS`]; the thread is then left to itself. Else those of
+    /// [`Store::close`].
     pub fn stop(mut self) -> Result<(), StoreError> {
         self.let_end();
         match self.ended.recv_timeout(Duration::from_millis(STOP_AFTER_MS)) {
             Err(RecvTimeoutError::Timeout) => Err(StoreError::Stuck { after_ms: STOP_AFTER_MS }),
             Ok(()) | Err(RecvTimeoutError::Disconnected) => match self.thread.take().map(JoinHandle::join) {
                 Some(Err(_)) => Err(StoreError::Dead { since: "its thread panicked".into() }),
-                Some(Ok(())) | None => Ok(()),
+                Some(Ok(closed)) => closed,
+                None => Ok(()),
             },
         }
     }
@@ -120,7 +125,12 @@ impl Drop for StoreThread {
     }
 }
 
-fn run(dir: &Path, queue: &Receiver<Request>, stopping: &AtomicBool, on_event: &impl Fn(StoreEvent)) {
+fn run(
+    dir: &Path,
+    queue: &Receiver<Request>,
+    stopping: &AtomicBool,
+    on_event: &impl Fn(StoreEvent),
+) -> Result<(), StoreError> {
     let mut store = match Store::open_or_rebuild(dir) {
         Ok((store, records, rebuilt)) => {
             on_event(StoreEvent::Opened(Ok((records, rebuilt))));
@@ -151,6 +161,7 @@ fn run(dir: &Path, queue: &Receiver<Request>, stopping: &AtomicBool, on_event: &
         }
         next = next.or_else(|| queue.recv().ok());
     }
+    store.map_or(Ok(()), Store::close)
 }
 
 /// Takes more commits that wait already; returns the request after them, if one was taken that is none.
