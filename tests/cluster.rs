@@ -508,6 +508,9 @@ impl Cluster {
                     },
                 );
             }
+            if peers.is_empty() && !self.drbd.is_9() {
+                peers.insert(0, Peer { connection: ConnectionState::Connecting, ..Peer::default() });
+            }
             let facts = Resource {
                 name: resource.clone(),
                 role: *role,

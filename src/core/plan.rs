@@ -214,7 +214,7 @@ fn differs(here: &Here<'_>, a: &Assignment, leg: &Leg, resource: &Resource, drbd
     let same_peers = if drbd.is_9() {
         resource.peers.len() == others.len() && others.iter().all(|id| resource.peers.contains_key(id))
     } else {
-        resource.peers.is_empty() == others.is_empty()
+        !resource.peers.is_empty() // where there is no other replica, the .res file names nobody
     };
     given_up || !same_peers
 }
