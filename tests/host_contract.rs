@@ -106,7 +106,8 @@ impl World {
     fn assignment(&self, resource: &str, minor: u32, port: u16) -> (Assignment, BTreeMap<BoxName, Member>) {
         let me = BoxName::new(sh("uname -n").trim()).unwrap();
         let address = std::env::var("HOLDFAST_TEST_ADDRESS").expect("HOLDFAST_TEST_ADDRESS is this box's");
-        let member = Member { name: me.clone(), public_key: String::new(), address: address.parse().unwrap() };
+        let member =
+            Member { name: me.clone(), public_key: String::new(), address: address.parse().unwrap() };
         let leg = Leg { node_id: 0, pool: Some(self.pool.clone()), generation: 1 };
         let assignment = Assignment {
             id: VolumeId::parse("00112233445566aa").unwrap(),
@@ -187,11 +188,8 @@ fn a_step_does_what_it_says_once_and_touches_nothing_else() {
     println!("{disk:?}, DRBD {}", world.drbd);
     assert_eq!(disk.standing, Standing::Blank);
     world.refused(world.claim(DiskIdent("another".into())), StepClass::Refused);
-    let gone = Step::ClaimDisk {
-        pool: world.pool.clone(),
-        device: "/dev/vdzz".into(),
-        ident: disk.ident.clone(),
-    };
+    let gone =
+        Step::ClaimDisk { pool: world.pool.clone(), device: "/dev/vdzz".into(), ident: disk.ident.clone() };
     world.refused(gone, StepClass::Gone);
     for (make, undo) in [
         ("mkfs.ext4 -q -F D", "wipefs -qa D"),
