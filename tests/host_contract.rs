@@ -1,7 +1,9 @@
 //! What each step promises, tried on a real kernel: what it needs, what it does, and that doing it again does nothing.
 //!
 //! Inside a box that may be broken, as root, with a blank disk of 2G or more and DRBD's module loaded:
-//! `HOLDFAST_TEST_DISK=/dev/vdb HOLDFAST_TEST_ADDRESS=10.77.0.1 host_contract --ignored --test-threads=1 --nocapture`
+//! `HOLDFAST_TEST_DISK=/dev/vdb HOLDFAST_TEST_BOXES=box1=10.77.0.1 host_contract --ignored --nocapture a_step`
+//! and, in two or three boxes at once, with all their names and addresses,
+//! `HOLDFAST_TEST_DISK=/dev/vdb HOLDFAST_TEST_BOXES=box1=10.77.0.1,box2=10.77.0.2 host_contract --ignored --nocapture boxes`
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -28,6 +30,8 @@ use holdfast::{
 };
 
 const MIB: u64 = 1 << 20;
+
+type Members = BTreeMap<BoxName, Member>;
 
 /// A DOS partition table with one partition, by hand: a box need not have a partitioning program.
 const PARTITION: &str = r"printf '\0\0\0\0\203\0\0\0\0\010\0\0\0\0\001\0' | dd of=D bs=1 seek=446 status=none;
@@ -103,12 +107,19 @@ impl World {
         Step::ClaimDisk { pool: self.pool.clone(), device: self.device.clone(), ident }
     }
 
-    fn assignment(&self, resource: &str, minor: u32, port: u16) -> (Assignment, BTreeMap<BoxName, Member>) {
-        let me = BoxName::new(sh("uname -n").trim()).unwrap();
-        let address = std::env::var("HOLDFAST_TEST_ADDRESS").expect("HOLDFAST_TEST_ADDRESS is this box's");
-        let member =
-            Member { name: me.clone(), public_key: String::new(), address: address.parse().unwrap() };
-        let leg = Leg { node_id: 0, pool: Some(self.pool.clone()), generation: 1 };
+    /// With legs on the first of the boxes that are given: two diskful ones, and on DRBD 9 a third that votes.
+    fn assignment(&self, resource: &str, minor: u32, port: u16, boxes: usize) -> (Assignment, Members) {
+        let all = std::env::var("HOLDFAST_TEST_BOXES").expect("HOLDFAST_TEST_BOXES is NAME=ADDRESS,...");
+        let member = |text: &str| {
+            let (name, address) = text.split_once('=').unwrap();
+            let (name, address) = (BoxName::new(name).unwrap(), address.parse().unwrap());
+            (name.clone(), Member { name, public_key: String::new(), address })
+        };
+        let members: Members = all.split(',').map(member).collect();
+        let most = if self.drbd.is_9() { boxes } else { boxes.min(2) };
+        let leg =
+            |node_id: u8| Leg { node_id, pool: (node_id < 2).then(|| self.pool.clone()), generation: 1 };
+        let legs: BTreeMap<_, _> = members.keys().cloned().zip((0..).map(leg)).take(most).collect();
         let assignment = Assignment {
             id: VolumeId::parse("00112233445566aa").unwrap(),
             resource: resource.into(),
@@ -117,15 +128,15 @@ impl World {
             port,
             size: META_SIZE,
             born: false,
-            seed: me.clone(),
-            legs: BTreeMap::from([(me.clone(), leg)]),
+            seed: legs.keys().next().unwrap().clone(),
+            legs,
         };
-        (assignment, BTreeMap::from([(me, member)]))
+        (assignment, members)
     }
 
     /// From nothing to a device that is UpToDate.
     fn build(&self, resource: &str, minor: u32, port: u16) {
-        let (mut assignment, members) = self.assignment(resource, minor, port);
+        let (mut assignment, members) = self.assignment(resource, minor, port, 1);
         if resource == META_NAME {
             assignment.id = VolumeId::meta();
         }
@@ -254,4 +265,65 @@ fn a_step_does_what_it_says_once_and_touches_nothing_else() {
     world.meta.close().unwrap();
     world.remove(META_NAME, META_MINOR, VolumeId::meta());
     sh(&format!("vgremove -qq -y holdfast-contract; wipefs -qa {}", world.device));
+}
+
+/// Whether drbdsetup's status of `db` has all of these words.
+fn says(words: &[&str]) -> bool {
+    let status = sh("drbdsetup status db --verbose || true");
+    words.iter().all(|word| status.contains(word))
+}
+
+#[test]
+#[ignore = "needs blank disks in two or three boxes"]
+fn boxes_together_make_grow_and_remove_a_volume() {
+    let world = World::new();
+    let boxes = std::env::var("HOLDFAST_TEST_BOXES").unwrap().split(',').count();
+    let (mut assignment, members) = world.assignment("db", 1000, 7000, boxes);
+    let me = BoxName::new(sh("uname -n").trim()).unwrap();
+    let Some(leg) = assignment.legs.get(&me).cloned() else { return println!("8.4 has no leg for {me}") };
+    let (diskful, first) = (leg.pool.is_some(), assignment.seed == me);
+    let lv = world.lv_ref("db.0", 1);
+    let size = |assignment: &Assignment| conf::lv_size_for(assignment.size, world.drbd);
+    if diskful {
+        world.twice(world.claim(world.disk().ident));
+        let size = size(&assignment);
+        world.twice(Step::CreateLv { lv: lv.clone(), volume: "db".into(), size, pv: None });
+        world.twice(Step::CreateMd { lv: lv.clone(), minor: 1000 });
+    }
+    let text = conf::render(&assignment, &members, world.drbd);
+    world.twice(Step::WriteConf { resource: "db".into(), text });
+    world.twice(Step::Adjust { resource: "db".into() });
+    if diskful {
+        until("connected", || says(&["replication:Established", "peer-disk:Inconsistent"]) || !first);
+    }
+    if first {
+        let how = if world.lv("db.0").unwrap().zeroed { SeedHow::ClearBitmap } else { SeedHow::Force };
+        world.twice(Step::Seed { resource: "db".into(), how });
+        world.twice(Step::Promote { resource: "db".into() });
+    }
+    until("both replicas are UpToDate", || says(&["peer-disk:UpToDate"]));
+    assignment.size = Size(assignment.size.bytes() * 2);
+    if diskful {
+        world.twice(Step::GrowLv { lv: lv.clone(), size: size(&assignment) });
+    }
+    if first {
+        until("grown", || {
+            let result = world.host.apply(&Step::Resize { resource: "db".into() });
+            println!("resize: {result:?}, {} bytes", device_bytes(1000));
+            device_bytes(1000) >= assignment.size.bytes()
+        });
+    }
+    until("grown", || device_bytes(1000) >= assignment.size.bytes());
+    if first {
+        until("synced", || !says(&["SyncSource"]));
+        world.twice(Step::Demote { resource: "db".into() });
+    } else {
+        until("the first is done", || !says(&["role:Primary"]));
+    }
+    world.twice(Step::Down { resource: "db".into(), minor: 1000 });
+    world.twice(Step::RemoveConf { resource: "db".into() });
+    if diskful {
+        world.twice(Step::RemoveLv { lv });
+        sh(&format!("vgremove -qq -y holdfast-contract; wipefs -qa {}", world.device));
+    }
 }
