@@ -178,8 +178,13 @@ impl Drbd {
 
     /// Takes over larger LVs. DRBD does so only when all of them are larger; the size that is observed then tells.
     pub fn resize(&self, resource: &str) -> Result<(), StepError> {
-        self.file(resource)?;
-        call(&self.drbdadm(resource).args(["resize", resource]))
+        let text = self.file(resource)?;
+        let cmd = self.drbdadm(resource);
+        if text.contains(conf::NOBODY) {
+            // 8.4 keeps the old size while it has not heard the other replica's; here there is none to hear of.
+            return call(&cmd.args(["--", "--assume-peer-has-space", "resize", resource]));
+        }
+        call(&cmd.args(["resize", resource]))
     }
 
     /// Takes it out of the kernel, if it has this minor and nothing has it open.

@@ -236,7 +236,12 @@ impl Call {
     }
 
     fn run(self) -> Result<(), StepError> {
-        run(&self.0).map(drop).map_err(|error: RunError| step_error(&error))
+        run(&self.0).map(drop).map_err(|error: RunError| {
+            let error = step_error(&error);
+            // The same in every call, and longer than the rest of the sentence.
+            let text = error.text.replace(&format!(" --config '{}'", lvm_report::CONFIG), "");
+            StepError { text, ..error }
+        })
     }
 }
 
