@@ -195,6 +195,12 @@ impl Cluster {
             Source::Disks => Facts::Disks(Known::Known(machine.disks.clone())),
             Source::Vgs => Facts::Vgs(Known::Known(machine.vgs.clone())),
             Source::Conf => Facts::Conf(Known::Known(machine.conf.clone())),
+            Source::Counters => {
+                let count = |d: &(Assignment, Role, DiskState, u64)| {
+                    (d.0.minor, Counters { size_kib: d.3, out_of_sync_kib: None })
+                };
+                Facts::Counters(machine.drbd.values().map(count).collect())
+            }
         };
         self.queue.push_back((name.clone(), Input::Facts(facts)));
     }
@@ -478,7 +484,7 @@ impl Cluster {
 
     fn resources(&self, name: &BoxName) -> BTreeMap<String, Resource> {
         let mut all = BTreeMap::new();
-        for (resource, (a, role, disk, size_kib)) in &self.boxes[name].drbd {
+        for (resource, (a, role, disk, _)) in &self.boxes[name].drbd {
             let device = Device {
                 minor: a.minor,
                 disk: *disk,
@@ -544,7 +550,14 @@ fn changes(machine: &Machine, input: &Input) -> bool {
     match input {
         Input::Facts(Facts::Drbd(Known::Known(all))) => {
             let view = machine.node.view();
-            view.reports.get(view.me.as_ref().unwrap()).and_then(|r| r.drbd.known()) != Some(all)
+            let mut seen = view.reports.get(view.me.as_ref().unwrap()).and_then(|r| r.drbd.known().cloned());
+            for (name, resource) in seen.iter_mut().flatten() {
+                for (number, device) in &mut resource.devices {
+                    let told = all.get(name).and_then(|r| r.devices.get(number));
+                    device.size_kib = told.map_or(0, |d| d.size_kib);
+                }
+            }
+            seen.as_ref() != Some(all)
         }
         _ => true,
     }
