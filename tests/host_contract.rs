@@ -25,7 +25,7 @@ use holdfast::{
         size::Size,
         step::{LvRef, SeedHow, Step, StepClass},
     },
-    edge::{drbd::module_version, meta::Meta, run::Programs},
+    edge::{drbd::module_version, meta::Meta, run::Programs, udev::Monitor},
     host::{Facts, Host, RealHost, Source},
 };
 
@@ -225,6 +225,16 @@ fn a_step_does_what_it_says_once_and_touches_nothing_else() {
     assert!(world.lv("theirs").is_none());
     sh("lvremove -qq -y holdfast-contract/theirs");
 
+    let idle = world.lv_ref("idle.0", 1);
+    let create = Step::CreateLv { lv: idle.clone(), volume: "idle".into(), size: Size(8 * MIB), pv: None };
+    world.twice(create.clone());
+    sh("lvchange -qq -an holdfast-contract/idle.0");
+    assert!(!world.lv("idle.0").unwrap().active);
+    world.twice(create);
+    assert!(world.lv("idle.0").unwrap().active);
+    sh("lvchange -qq -an holdfast-contract/idle.0");
+    world.twice(Step::RemoveLv { lv: idle });
+
     world.build("db", 1000, 7000);
     let other = LvRef { generation: 2, ..lv.clone() };
     let again = Step::CreateLv { lv: other, volume: "db".into(), size: Size(8 * MIB), pv: None };
@@ -326,4 +336,23 @@ fn boxes_together_make_grow_and_remove_a_volume() {
         world.twice(Step::RemoveLv { lv });
         sh(&format!("vgremove -qq -y holdfast-contract; wipefs -qa {}", world.device));
     }
+}
+
+#[test]
+#[ignore = "needs a blank disk in a box"]
+fn looking_is_not_heard_but_a_change_is() {
+    let device = World::new().device;
+    let (to, from) = std::sync::mpsc::channel();
+    let _monitor = Monitor::start(move |heard| to.send(heard).unwrap_or_default()).unwrap();
+    let hear = |seconds| from.recv_timeout(Duration::from_secs(seconds));
+    assert!(hear(10).is_ok(), "the first look is asked for");
+    while hear(2).is_ok() {}
+    for _ in 0..3 {
+        // A new one each time, which remembers no probe.
+        World::new().disk();
+    }
+    assert!(hear(3).is_err(), "looking made an event: it would never end");
+    sh(&format!("mkswap -q {device}"));
+    assert!(hear(10).is_ok_and(|heard| heard.disks), "a new signature is heard of");
+    sh(&format!("wipefs -qa {device}"));
 }
