@@ -6,39 +6,16 @@
 //! What must not go in: decisions. A step that is refused because the world is not as planned is an error, and the next
 //! plan is made from what is then observed.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
     core::{
-        claim::Disk,
-        facts::{Known, Vg},
-        names::{DiskIdent, DiskName, PoolName},
+        names::{DiskIdent, PoolName},
+        node::{Facts, Source},
         step::{Step, StepError},
     },
     edge::{drbd::Drbd, lvm::Lvm, run::Programs, udev::Disks},
 };
-
-/// Where an observation comes from; each is looked at on its own. DRBD is not among them: its event stream tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
-    /// Disks, and what is on them.
-    Disks,
-    /// Volume groups of pools, with our LVs.
-    Vgs,
-    /// Our .res files.
-    Conf,
-}
-
-/// One source's facts, whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Facts {
-    /// Of [`Source::Disks`].
-    Disks(Known<BTreeMap<DiskName, Disk>>),
-    /// Of [`Source::Vgs`].
-    Vgs(Known<BTreeMap<PoolName, Vg>>),
-    /// Of [`Source::Conf`]: checksums by resource.
-    Conf(Known<BTreeMap<String, u32>>),
-}
 
 /// A machine, real or simulated.
 pub trait Host: Send + Sync {

@@ -44,7 +44,7 @@ fn volume(legs: BTreeMap<BoxName, Leg>) -> Assignment {
         port: 7000,
         size: Size(20 << 30),
         born: true,
-        seed: box_name(1),
+        seed: Some(box_name(1)),
         legs,
     }
 }

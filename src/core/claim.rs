@@ -177,7 +177,8 @@ mod tests {
     #[test]
     fn any_single_doubt_keeps_a_disk_from_being_taken() {
         assert_eq!(standing(&blank()), Standing::Blank);
-        let doubts: [(&str, fn(&mut Evidence)); 11] = [
+        type Doubt = (&'static str, fn(&mut Evidence));
+        let doubts: [Doubt; 11] = [
             ("small", |e| e.size = Size(1 << 20)),
             ("read-only", |e| e.read_only = true),
             ("removable", |e| e.removable = true),

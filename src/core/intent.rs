@@ -19,6 +19,8 @@ use super::{
 pub const MINOR_FIRST: u32 = 1000;
 /// See [`MINOR_FIRST`].
 pub const PORT_FIRST: u16 = 7000;
+/// Where peers listen (DESIGN, section 7).
+pub const PEER_PORT: u16 = 6999;
 /// The port of the meta resource; volumes have the ones below.
 pub const META_PORT: u16 = 7999;
 /// The minor of the meta resource; volumes have the ones above.
@@ -160,7 +162,7 @@ pub struct Assignment {
     /// Some replica has been UpToDate: from now on data is only ever taken from an UpToDate copy.
     pub born: bool,
     /// Who makes the first copy UpToDate, while not born.
-    pub seed: BoxName,
+    pub seed: Option<BoxName>,
     /// The legs by box.
     pub legs: BTreeMap<BoxName, Leg>,
 }

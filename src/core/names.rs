@@ -113,13 +113,26 @@ name!(
     GroupName, "group", check
 );
 name!(
+    /// What the operator calls the cluster.
+    ClusterName, "cluster", check
+);
+name!(
     /// A disk as its box's kernel names it now, like `sdb` or `nvme0n1`. Not an identity: see `DiskIdent`.
     DiskName, "disk", check
 );
 
 /// What stays the same of a disk when its kernel name changes: WWN, serial or, with neither, its slot.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct DiskIdent(pub String);
+pub struct DiskIdent(String);
+
+impl DiskIdent {
+    /// What a device says of itself is not to be trusted with lengths and control characters: at most 96 printable
+    /// characters without spaces or slashes are kept, others become `_`.
+    pub fn new(text: &str) -> Self {
+        let printable = |c: char| if c.is_ascii_graphic() && c != '/' { c } else { '_' };
+        Self(text.chars().take(96).map(printable).collect())
+    }
+}
 
 impl fmt::Display for DiskIdent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -62,8 +62,9 @@ pub enum Wish {
     SetGroupPool(GroupName, PoolName),
     /// `echo NAME > name`
     SetClusterName(String),
-    /// Any write into `token`: a new secret, the old token is worth nothing any more.
-    RotateToken,
+    /// `echo new > token` (None): a new secret, the old token is worth nothing any more. The secret of the token that
+    /// was written back: it is so already.
+    SetToken(Option<String>),
     /// A box that showed a good token, or a member that comes again with the same key.
     Join(Member),
 }

@@ -105,7 +105,7 @@ impl Record {
     pub fn ident(&self) -> DiskIdent {
         let own = self.property("ID_WWN").or_else(|| self.property("ID_SERIAL")).map(str::to_owned);
         let slot = || self.property("ID_PATH").map(|path| format!("path:{path}"));
-        DiskIdent(own.or_else(slot).unwrap_or_else(|| format!("name:{}", self.name)))
+        DiskIdent::new(&own.or_else(slot).unwrap_or_else(|| format!("name:{}", self.name)))
     }
 
     /// udev's view of its content.

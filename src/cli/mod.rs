@@ -1,0 +1,186 @@
+//! The commands. What can be done through the tree is done there; these are what the tree cannot do.
+
+mod daemon;
+mod init;
+mod join;
+mod network;
+mod status;
+mod wait;
+
+use std::{
+    fmt,
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use lexopt::prelude::*;
+
+const HELP: &str = "\
+holdfast turns a few Linux boxes with disks into one pool of replicated block devices.
+
+  holdfast init --disk DEVICE [--name NAME] [--address IP]
+        found a cluster on this box; DEVICE has to be blank and is the first disk of pool main
+  holdfast join TOKEN [--address IP]
+        make this box a member; TOKEN is what `cat /cluster/token` prints on a member
+  holdfast daemon [--detach] [--debug] [--mount DIR]
+        run this box's part; under systemd: systemctl enable --now holdfast
+  holdfast wait VOLUME... [--synced] [--timeout SECONDS]
+        until every VOLUME can be used, or with --synced until it has all its replicas; 0 seconds wait for ever
+  holdfast status
+        boxes and volumes as a table; the same as cat /cluster/status
+  holdfast --help | --version
+
+Everything else is done in the tree, see /cluster/README:
+  mkdir /cluster/volumes/db && echo 20G > /cluster/volumes/db/size
+
+Options of every command:
+  --state-dir DIR   where this box keeps who it is (/var/lib/holdfast)
+Exit codes: 0 done, 1 failed (one sentence on standard error says why), 2 used wrongly.
+";
+
+/// Where this box keeps who it is, unless told otherwise.
+const STATE_DIR: &str = "/var/lib/holdfast";
+/// Where the tree is.
+const MOUNT: &str = "/cluster";
+
+/// One sentence for the person who typed it.
+#[derive(Debug)]
+struct Failure {
+    text: String,
+    code: u8,
+}
+
+impl Failure {
+    fn used_wrongly(text: impl fmt::Display) -> Self {
+        Self { text: format!("{text}; holdfast --help says how"), code: 2 }
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { text: error.to_string(), code: 1 }
+    }
+}
+
+type Outcome = Result<(), Failure>;
+
+fn fail<T>(text: impl Into<String>) -> Result<T, Failure> {
+    Err(Failure { text: text.into(), code: 1 })
+}
+
+/// A line for the person; a closed pipe is no error.
+fn say(text: impl fmt::Display) {
+    drop(writeln!(std::io::stdout().lock(), "{text}"));
+}
+
+/// What was given on the command line, for all commands.
+#[derive(Debug, Default)]
+struct Args {
+    state_dir: Option<PathBuf>,
+    mount: Option<PathBuf>,
+    name: Option<String>,
+    address: Option<String>,
+    disk: Option<String>,
+    timeout: Option<u64>,
+    synced: bool,
+    detach: bool,
+    debug: bool,
+    words: Vec<String>,
+}
+
+impl Args {
+    fn state_dir(&self) -> &Path {
+        self.state_dir.as_deref().unwrap_or(Path::new(STATE_DIR))
+    }
+
+    fn mount(&self) -> &Path {
+        self.mount.as_deref().unwrap_or(Path::new(MOUNT))
+    }
+}
+
+/// Runs what was asked for.
+pub fn main() -> ExitCode {
+    match dispatch(lexopt::Parser::from_env()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            drop(writeln!(std::io::stderr().lock(), "holdfast: {}", failure.text));
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn dispatch(mut parser: lexopt::Parser) -> Outcome {
+    let command = match parser.next().map_err(Failure::used_wrongly)? {
+        Some(Value(word)) => word.string().map_err(Failure::used_wrongly)?,
+        Some(Long("help") | Short('h')) | None => {
+            say(HELP.trim_end());
+            return Ok(());
+        }
+        Some(Long("version") | Short('V')) => {
+            say(format_args!("holdfast {}", env!("CARGO_PKG_VERSION")));
+            return Ok(());
+        }
+        Some(other) => return Err(Failure::used_wrongly(other.unexpected())),
+    };
+    let allowed: &[&str] = match command.as_str() {
+        "init" => &["disk", "name", "address"],
+        "join" => &["address"],
+        "daemon" => &["detach", "debug", "mount"],
+        "wait" => &["synced", "timeout", "mount"],
+        "status" => &["mount"],
+        "help" => {
+            say(HELP.trim_end());
+            return Ok(());
+        }
+        other => return Err(Failure::used_wrongly(format_args!("{other:?} is not a command"))),
+    };
+    let args = parse(&mut parser, &command, allowed)?;
+    match command.as_str() {
+        "init" => init::run(&args),
+        "join" => join::run(&args),
+        "daemon" => daemon::run(&args),
+        "wait" => wait::run(&args),
+        _ => status::run(&args),
+    }
+}
+
+fn parse(parser: &mut lexopt::Parser, command: &str, allowed: &[&str]) -> Result<Args, Failure> {
+    let mut args = Args::default();
+    while let Some(arg) = parser.next().map_err(Failure::used_wrongly)? {
+        let option = match &arg {
+            Value(word) => {
+                args.words.push(word.clone().string().map_err(Failure::used_wrongly)?);
+                continue;
+            }
+            Long("help") | Short('h') => {
+                say(HELP.trim_end());
+                std::process::exit(0);
+            }
+            Long(option) => (*option).to_owned(),
+            Short(_) => return Err(Failure::used_wrongly(arg.unexpected())),
+        };
+        if option != "state-dir" && !allowed.contains(&option.as_str()) {
+            return Err(Failure::used_wrongly(format_args!("holdfast {command} knows no --{option}")));
+        }
+        let mut text = || parser.value().and_then(|v| v.string()).map_err(Failure::used_wrongly);
+        match option.as_str() {
+            "state-dir" => args.state_dir = Some(text()?.into()),
+            "mount" => args.mount = Some(text()?.into()),
+            "name" => args.name = Some(text()?),
+            "address" => args.address = Some(text()?),
+            "disk" => args.disk = Some(text()?),
+            "timeout" => {
+                let given = text()?;
+                let seconds = given.parse();
+                args.timeout = Some(seconds.map_err(|_| {
+                    Failure::used_wrongly(format_args!("--timeout {given:?} is not a number of seconds"))
+                })?);
+            }
+            "synced" => args.synced = true,
+            "detach" => args.detach = true,
+            _ => args.debug = true,
+        }
+    }
+    Ok(args)
+}

@@ -1,0 +1,311 @@
+//! What this box has to do now: from what is wanted and what is, the steps. Pure.
+//!
+//! Unknown facts and orders that are not current never lead to a step that makes, promotes or removes anything.
+
+use std::{cmp::Reverse, collections::BTreeMap};
+
+use super::{
+    claim::Standing,
+    conf,
+    drbd::{ConnectionState, Device, DiskState, DrbdVersion, ReplicationState, Resource, Role},
+    facts::{Lv, Report, Vg},
+    intent::{Assignment, Leave, Leg},
+    names::{BoxName, PoolName},
+    place::World,
+    size::Size,
+    step::{Job, LvRef, SeedHow, Step},
+};
+
+/// Everything that this box needs to take its part of the plan.
+pub struct Here<'a> {
+    /// All boxes.
+    pub world: World<'a>,
+    /// This one.
+    pub me: &'a BoxName,
+    /// Its facts.
+    pub report: &'a Report,
+    /// The intent is the leader's word of now, not an old one from the own disk. Without it, existing legs are only
+    /// brought up.
+    pub current: bool,
+}
+
+/// The jobs of this box, one for each lane that has something to do. Removals come before additions.
+pub fn plan(here: &Here<'_>) -> Vec<Job> {
+    let mut jobs: BTreeMap<String, Vec<Step>> = BTreeMap::new();
+    if here.current {
+        for leave in here.world.intent.leaves.values().filter(|l| &l.on == here.me) {
+            jobs.entry(lane(&leave.resource)).or_default().extend(take_leave(here, leave));
+        }
+    }
+    for a in here.world.intent.assignments.values() {
+        let Some(leg) = a.legs.get(here.me) else { continue };
+        let steps = jobs.entry(lane(&a.resource)).or_default();
+        if steps.is_empty() {
+            steps.extend(build(here, a, leg));
+        }
+    }
+    if here.current {
+        jobs.extend(claims(here));
+    }
+    jobs.into_iter().filter(|(_, steps)| !steps.is_empty()).map(|(lane, steps)| Job { lane, steps }).collect()
+}
+
+/// The lane of a resource.
+pub fn lane(resource: &str) -> String {
+    format!("volumes/{resource}")
+}
+
+fn claims(here: &Here<'_>) -> BTreeMap<String, Vec<Step>> {
+    let mut jobs = BTreeMap::new();
+    let Some(disks) = here.report.disks.known() else { return jobs };
+    for wish in here.world.intent.disks.values().filter(|w| &w.on == here.me) {
+        let mut with_ident = disks.iter().filter(|(_, d)| d.ident == wish.ident);
+        let (Some((name, disk)), None) = (with_ident.next(), with_ident.next()) else { continue };
+        if disk.standing == Standing::Blank {
+            let step = Step::ClaimDisk {
+                pool: wish.pool.clone(),
+                device: disk.device.clone(),
+                ident: disk.ident.clone(),
+            };
+            jobs.insert(format!("nodes/{}/disks/{name}", here.me), vec![step]);
+        }
+    }
+    jobs
+}
+
+fn take_leave(here: &Here<'_>, leave: &Leave) -> Vec<Step> {
+    let report = here.report;
+    let (Some(resources), Some(vgs), Some(conf)) =
+        (report.drbd.known(), report.vgs.known(), report.conf.known())
+    else {
+        return Vec::new();
+    };
+    let mut steps = Vec::new();
+    let up = resources.values().find(|r| r.devices.values().any(|d| d.minor == leave.minor));
+    if let Some(up) = up {
+        steps.push(Step::Down { resource: up.name.clone(), minor: leave.minor });
+    }
+    let lv = vgs.iter().find_map(|(pool, vg)| {
+        let lv = vg.lvs.iter().find(|lv| lv.id == leave.id && lv.generation == leave.leg.generation)?;
+        Some(lv_ref(pool, lv))
+    });
+    let named_anew = here
+        .world
+        .intent
+        .assignments
+        .values()
+        .any(|a| a.resource == leave.resource && a.legs.contains_key(here.me));
+    if conf.contains_key(&leave.resource) && !named_anew {
+        steps.push(Step::RemoveConf { resource: leave.resource.clone() });
+    }
+    steps.extend(lv.map(|lv| Step::RemoveLv { lv }));
+    steps
+}
+
+fn lv_ref(pool: &PoolName, lv: &Lv) -> LvRef {
+    LvRef {
+        pool: pool.clone(),
+        name: lv.name.clone(),
+        id: lv.id.clone(),
+        device_nr: lv.device_nr,
+        generation: lv.generation,
+    }
+}
+
+fn build(here: &Here<'_>, a: &Assignment, leg: &Leg) -> Vec<Step> {
+    let report = here.report;
+    let (Some(resources), Some(conf), Some(drbd)) =
+        (report.drbd.known(), report.conf.known(), report.drbd_version)
+    else {
+        return Vec::new();
+    };
+    let Some(mut steps) = build_lv(here, a, leg, drbd) else { return Vec::new() };
+    let text = conf::render(a, &here.world.intent.members, drbd);
+    let stale_conf = conf.get(&a.resource) != Some(&conf::crc(&text));
+    let resource = resources.get(&a.resource);
+    let device = resource.and_then(|r| r.devices.get(&0));
+    if device.is_some_and(|d| d.minor != a.minor) {
+        return Vec::new(); // another volume had the name: its leave takes it down first
+    }
+    let name = a.resource.clone();
+    if stale_conf {
+        steps.push(Step::WriteConf { resource: name.clone(), text });
+    }
+    if stale_conf || resource.is_none_or(|r| differs(here, a, leg, r, drbd)) {
+        steps.push(Step::Adjust { resource: name });
+        return steps;
+    }
+    if steps.is_empty()
+        && here.current
+        && let (Some(resource), Some(device)) = (resource, device)
+    {
+        steps.extend(
+            seed(here, a, device, resource)
+                .or_else(|| resize(here, a, device, resource, drbd))
+                .or_else(|| role(here, a, device, resource, drbd)),
+        );
+    }
+    steps
+}
+
+/// The steps that a leg's LV needs; None where it is not known, or not to be made now.
+fn build_lv(here: &Here<'_>, a: &Assignment, leg: &Leg, drbd: DrbdVersion) -> Option<Vec<Step>> {
+    let Some(pool) = &leg.pool else { return Some(Vec::new()) };
+    let vg = here.report.vgs.known()?.get(pool)?;
+    let wanted = conf::lv_size_for(a.size, drbd);
+    let name = conf::lv_name(&a.resource, 0);
+    let lv = vg.lvs.iter().find(|lv| lv.id == a.id && lv.generation == leg.generation && lv.device_nr == 0);
+    let Some(lv) = lv else {
+        if !here.current || vg.lvs.iter().any(|other| other.name == name) {
+            return None;
+        }
+        let lv =
+            LvRef { pool: pool.clone(), name, id: a.id.clone(), device_nr: 0, generation: leg.generation };
+        let create = Step::CreateLv {
+            lv: lv.clone(),
+            volume: a.resource.clone(),
+            size: wanted,
+            pv: one_disk(vg, wanted),
+        };
+        return Some(vec![create, Step::CreateMd { lv, minor: a.minor }]);
+    };
+    let this = lv_ref(pool, lv);
+    match (lv.fresh, lv.size < wanted) {
+        (true, _) if !here.current => None,
+        (true, _) => Some(vec![Step::CreateMd { lv: this, minor: a.minor }]),
+        (false, true) if here.current && grow_is_sound(here, a) => {
+            Some(vec![Step::GrowLv { lv: this, size: wanted }])
+        }
+        (false, _) => Some(Vec::new()),
+    }
+}
+
+/// An LV is made larger only under an attached replica: the metadata at its end then moves with the resize.
+fn grow_is_sound(here: &Here<'_>, a: &Assignment) -> bool {
+    let device = here.report.resource(&a.resource).and_then(|r| r.devices.get(&0));
+    device.is_some_and(|d| {
+        matches!(
+            d.disk,
+            DiskState::UpToDate | DiskState::Inconsistent | DiskState::Outdated | DiskState::Consistent
+        )
+    })
+}
+
+/// The PV with the most room, if the LV fits on it: a dead disk then takes the fewest volumes along.
+fn one_disk(vg: &Vg, size: Size) -> Option<String> {
+    let fitting = vg.pvs.iter().filter(|(_, free)| **free >= size);
+    fitting
+        .max_by_key(|(device, free)| (**free, Reverse((*device).clone())))
+        .map(|(device, _)| device.clone())
+}
+
+/// What the kernel has is not what the .res file says: something is missing, left over, or was given up.
+fn differs(here: &Here<'_>, a: &Assignment, leg: &Leg, resource: &Resource, drbd: DrbdVersion) -> bool {
+    let Some(device) = resource.devices.get(&0) else { return true };
+    if leg.pool.is_some() && device.disk == DiskState::Diskless {
+        return true;
+    }
+    if leg.pool.is_none() && device.disk != DiskState::Diskless {
+        return true;
+    }
+    let given_up = resource.peers.values().any(|p| p.connection == ConnectionState::StandAlone);
+    let others: Vec<u8> =
+        a.legs.iter().filter(|(name, _)| *name != here.me).map(|(_, l)| l.node_id).collect();
+    let same_peers = if drbd.is_9() {
+        resource.peers.len() == others.len() && others.iter().all(|id| resource.peers.contains_key(id))
+    } else {
+        !resource.peers.is_empty() // where there is no other replica, the .res file names nobody
+    };
+    given_up || !same_peers
+}
+
+/// The link to another box's leg, as this box's kernel sees it.
+fn link<'r>(resource: &'r Resource, leg: &Leg, drbd_9: bool) -> Option<&'r super::drbd::Peer> {
+    if drbd_9 { resource.peers.get(&leg.node_id) } else { resource.peers.values().next() }
+}
+
+fn seed(here: &Here<'_>, a: &Assignment, device: &Device, resource: &Resource) -> Option<Step> {
+    if a.born || a.seed.as_ref() != Some(here.me) || device.disk != DiskState::Inconsistent {
+        return None;
+    }
+    let drbd_9 = here.report.drbd_version?.is_9();
+    let mine = a.legs.get(here.me)?;
+    let mut all_zero = here.report.lv(mine.pool.as_ref()?, &a.id, mine.generation)?.zeroed;
+    let mut all_connected = true;
+    for (name, leg) in a.legs.iter().filter(|(name, leg)| *name != here.me && leg.pool.is_some()) {
+        let connected = link(resource, leg, drbd_9).is_some_and(|p| {
+            p.connection == ConnectionState::Connected
+                && p.devices.get(&0).is_some_and(|d| d.disk == DiskState::Inconsistent)
+        });
+        let report = here.world.current(name);
+        let lv = report.zip(leg.pool.as_ref()).and_then(|(r, pool)| r.lv(pool, &a.id, leg.generation));
+        let failing = report.is_some_and(|r| r.trouble.contains_key(&lane(&a.resource)));
+        if report.is_some() && !failing && (!connected || lv.is_none_or(|lv| lv.fresh)) {
+            return None; // it is about to come, or to say what it has
+        }
+        all_connected &= connected;
+        all_zero &= lv.is_some_and(|lv| lv.zeroed);
+    }
+    let others = a.diskful().count() > 1;
+    let how = if others && all_connected && all_zero { SeedHow::ClearBitmap } else { SeedHow::Force };
+    Some(Step::Seed { resource: a.resource.clone(), how })
+}
+
+/// One box makes DRBD take the larger LVs: where it is Primary, else the first with a replica.
+fn resize(
+    here: &Here<'_>,
+    a: &Assignment,
+    device: &Device,
+    resource: &Resource,
+    drbd: DrbdVersion,
+) -> Option<Step> {
+    let small = device.size_kib.saturating_mul(1024) < a.size.bytes();
+    if !a.born || !small || device.disk != DiskState::UpToDate {
+        return None;
+    }
+    let wanted = conf::lv_size_for(a.size, drbd);
+    for (name, leg) in &a.legs {
+        let Some(pool) = &leg.pool else { continue };
+        let lv = here.world.current(name)?.lv(pool, &a.id, leg.generation)?;
+        if lv.size < wanted {
+            return None;
+        }
+        if name == here.me {
+            continue;
+        }
+        let peer = link(resource, leg, drbd.is_9())?;
+        let replication = peer.devices.get(&0).map(|d| d.replication);
+        if peer.connection != ConnectionState::Connected || replication != Some(ReplicationState::Established)
+        {
+            return None;
+        }
+    }
+    let peer_primary = resource.peers.values().any(|p| p.role == Role::Primary);
+    let mine = match (resource.role == Role::Primary, peer_primary) {
+        (true, _) => true,
+        (false, true) => false,
+        (false, false) => a.diskful().next() == Some(here.me),
+    };
+    mine.then(|| Step::Resize { resource: a.resource.clone() })
+}
+
+/// DRBD 8.4: Primary is who was told to be.
+fn role(
+    here: &Here<'_>,
+    a: &Assignment,
+    device: &Device,
+    resource: &Resource,
+    drbd: DrbdVersion,
+) -> Option<Step> {
+    if drbd.is_9() || a.is_meta() || !a.born {
+        return None;
+    }
+    let wanted = here.world.intent.volume_by_id(&a.id)?.primary.as_ref() == Some(here.me);
+    match (wanted, resource.role == Role::Primary) {
+        (true, false) if device.disk == DiskState::UpToDate => {
+            Some(Step::Promote { resource: a.resource.clone() })
+        }
+        (false, true) => Some(Step::Demote { resource: a.resource.clone() }),
+        (true, _) | (false, false) => None,
+    }
+}

@@ -1,0 +1,188 @@
+//! `health`: one problem per line, each with what to do. Nothing to say is health too.
+
+use std::collections::BTreeSet;
+
+use super::{State, one_line, resource_state, volume_state};
+use crate::core::{
+    drbd::{ConnectionState, DiskState},
+    facts::{Known, Report},
+    intent::{Assignment, Volume},
+    names::BoxName,
+    plan::lane,
+    view::View,
+};
+
+/// All problems that this box knows of; none of them is "still syncing". Empty: `ok`.
+pub fn health(view: &View) -> Vec<String> {
+    let mut lines = Vec::new();
+    if view.intent.cluster.is_none() {
+        lines.push(
+            "this box belongs to no cluster: start one with `holdfast init`, or join one with `holdfast join TOKEN`"
+                .to_owned(),
+        );
+    } else {
+        lines.extend(leader(view));
+    }
+    lines.extend(away(view));
+    for (name, report) in current(view) {
+        box_problems(name, report, &mut lines);
+    }
+    lines.extend(generations(view));
+    lines.extend(meta(view));
+    lines.extend(view.intent.volumes.values().flat_map(|volume| replication(view, volume)));
+    for (name, report) in current(view) {
+        let failed = report.trouble.iter();
+        lines.extend(failed.map(|(about, text)| format!("{name}: {about}: {}", one_line(text))));
+    }
+    lines.extend(view.notes.iter().map(|note| one_line(note)));
+    lines
+}
+
+/// The problems of one volume.
+pub fn volume_health(view: &View, volume: &Volume) -> Vec<String> {
+    let about = lane(volume.name.as_str());
+    let mut lines = replication(view, volume);
+    lines.extend(current(view).filter_map(|(name, report)| {
+        let text = report.trouble.get(&about)?;
+        Some(format!("{name}: {about}: {}", one_line(text)))
+    }));
+    lines
+}
+
+fn current(view: &View) -> impl Iterator<Item = (&BoxName, &Report)> {
+    view.alive.iter().filter_map(|name| Some((name, view.current(name)?)))
+}
+
+fn leader(view: &View) -> Option<String> {
+    let founder = &view.intent.cluster.as_ref()?.leader;
+    if view.leader.is_some() {
+        return None;
+    }
+    Some(if view.me.as_ref() == Some(founder) {
+        format!(
+            "no leader: {founder}, this box, has not opened the cluster's state yet; writes are refused until it has; if \
+             this stays, see `journalctl -u holdfast`"
+        )
+    } else {
+        format!(
+            "no leader: {founder} keeps the wishes and cannot be reached; writes are refused until it is back"
+        )
+    })
+}
+
+fn away(view: &View) -> impl Iterator<Item = String> {
+    view.intent.members.values().filter(|member| !view.alive.contains(&member.name)).map(|member| {
+        format!(
+            "{}: away; see that it has power, that holdfast runs there and that {} answers on port 6999",
+            member.name, member.address
+        )
+    })
+}
+
+fn box_problems(name: &BoxName, report: &Report, lines: &mut Vec<String>) {
+    if report.drbd_version.is_none() {
+        lines.push(format!("{name}: the DRBD module is not loaded: try `modprobe drbd` there"));
+    } else if let Known::Unknown(why) = &report.drbd {
+        lines.push(format!("{name}: its DRBD resources cannot be read: {}", one_line(why)));
+    }
+    if let Known::Unknown(why) = &report.disks {
+        lines.push(format!("{name}: its disks cannot be read: {}", one_line(why)));
+    }
+    match &report.vgs {
+        Known::Unknown(why) => {
+            lines.push(format!("{name}: its volume groups cannot be read: {}", one_line(why)));
+        }
+        Known::Known(vgs) => lines.extend(vgs.iter().filter(|(_, vg)| vg.missing_pvs > 0).map(|(pool, vg)| {
+            format!(
+                "{name}: pool {pool} misses {} of its disks: put what was pulled out back in; copies on it are lost \
+                 otherwise",
+                vg.missing_pvs
+            )
+        })),
+    }
+}
+
+/// 8.4 and 9 understand each other for two replicas at best, and promise different things.
+fn generations(view: &View) -> Option<String> {
+    let has = |nine: bool| {
+        current(view)
+            .filter(|(_, report)| report.drbd_version.is_some_and(|v| v.is_9() == nine))
+            .map(|(name, _)| name.to_string())
+            .collect::<Vec<_>>()
+    };
+    let (old, new) = (has(false), has(true));
+    (!old.is_empty() && !new.is_empty()).then(|| {
+        format!(
+            "two generations of DRBD: 8.4 on {}, 9 on {}; install the same module on all boxes",
+            old.join(" "),
+            new.join(" ")
+        )
+    })
+}
+
+/// The resource that the wishes lie on: its copies are the cluster's memory.
+fn meta(view: &View) -> Vec<String> {
+    let Some(meta) = view.intent.meta() else { return Vec::new() };
+    let mut lines = Vec::new();
+    let diskful: BTreeSet<_> = meta.diskful().collect();
+    let pools: BTreeSet<_> = meta.legs.values().filter_map(|leg| leg.pool.as_ref()).collect();
+    let others = current(view).filter(|(name, report)| {
+        let vgs = report.vgs.known();
+        !diskful.contains(name) && vgs.is_some_and(|vgs| pools.iter().any(|pool| vgs.contains_key(*pool)))
+    });
+    let others: Vec<_> = others.map(|(name, _)| name.to_string()).collect();
+    if diskful.len() == 1 && !others.is_empty() {
+        lines.push(format!(
+            "the cluster's own state has one copy, and {} could hold another: it is made by itself; if this stays, see \
+             `errors`",
+            others.join(" ")
+        ));
+    }
+    lines.extend(sentence("the cluster's own state", &resource_state(view, meta, &lane(&meta.resource))));
+    lines.extend(split(view, meta, "the cluster's own state"));
+    lines
+}
+
+fn replication(view: &View, volume: &Volume) -> Vec<String> {
+    let about = lane(volume.name.as_str());
+    let mut lines: Vec<_> = sentence(&about, &volume_state(view, volume)).into_iter().collect();
+    if let Some(assignment) = view.intent.assignments.get(&volume.id) {
+        lines.extend(split(view, assignment, &about));
+    }
+    lines
+}
+
+/// Failed and wedged ones are shown by the boxes' own lines; work that goes on is no problem.
+fn sentence(about: &str, state: &State) -> Option<String> {
+    match state {
+        State::Unsized | State::Creating | State::Ready | State::Syncing(_) | State::Growing => None,
+        State::Wedged(_) | State::Failed(_) => None,
+        State::Degraded(why) => Some(format!(
+            "{about}: degraded: {why}; it can be used, with fewer copies than asked: bring what is missing back"
+        )),
+        State::Stopped(why) => {
+            Some(format!("{about}: stopped: {why}; it cannot be used before what is missing is back"))
+        }
+    }
+}
+
+/// Two UpToDate copies that refuse to talk: each has writes that the other lacks.
+fn split(view: &View, assignment: &Assignment, about: &str) -> Option<String> {
+    let alone = |name: &&BoxName| {
+        let Some(resource) = view.current(name).and_then(|r| r.resource(&assignment.resource)) else {
+            return false;
+        };
+        resource.devices.get(&0).is_some_and(|d| d.disk == DiskState::UpToDate)
+            && resource.peers.values().any(|p| p.connection == ConnectionState::StandAlone)
+    };
+    let sides: Vec<_> = assignment.diskful().filter(alone).map(ToString::to_string).collect();
+    (sides.len() > 1).then(|| {
+        format!(
+            "{about}: split brain: {} each have writes that the other lacks; choose whose to drop, and there run \
+             `drbdadm disconnect {res}; drbdadm secondary {res}; drbdadm connect --discard-my-data {res}`, on the other \
+             `drbdadm connect {res}`",
+            sides.join(" and "),
+            res = assignment.resource
+        )
+    })
+}

@@ -1,0 +1,231 @@
+//! A box's own store, on its system disk: who it is, and the last wishes and assignments it saw.
+//!
+//! From it a box serves reads and brings up its resources before any leader is heard. The meta resource's store is the
+//! truth; this is a copy.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    core::{
+        intent::{Change, Intent, Record, Txn},
+        names::BoxName,
+    },
+    edge::store::{Op, Records, Store, StoreError},
+};
+
+const IDENTITY: &str = "identity";
+const FOUNDING: &str = "founding";
+const INTENT: &str = "intent/";
+
+/// Why the own store says nothing useful.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the sentences say it
+pub enum LocalError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the record {key} of this box's own store cannot be understood: {why}")]
+    Record { key: String, why: String },
+    #[error("this box belongs to no cluster yet: holdfast init founds one, holdfast join TOKEN joins one")]
+    NoCluster,
+    #[error("this box belongs to the cluster {0} already")]
+    Member(String),
+}
+
+/// Who this box is. The secret key never leaves it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its host name when it joined.
+    pub name: BoxName,
+    /// 64 hexadecimal digits.
+    pub secret_key: String,
+    /// 64 hexadecimal digits.
+    pub public_key: String,
+}
+
+/// What the own store said at start.
+#[derive(Debug)]
+pub struct Local {
+    /// Who this box is.
+    pub identity: Identity,
+    /// The last that it knew.
+    pub intent: Intent,
+    /// It founded the cluster, and the meta resource was never opened yet.
+    pub founding: bool,
+}
+
+/// Where the own store lies in the state directory.
+pub fn store_dir(state_dir: &Path) -> PathBuf {
+    state_dir.join("store")
+}
+
+fn parse<T: for<'a> Deserialize<'a>>(key: &str, payload: &[u8]) -> Result<T, LocalError> {
+    serde_json::from_slice(payload)
+        .map_err(|e| LocalError::Record { key: key.to_owned(), why: e.to_string() })
+}
+
+/// The JSON of a record. Only maps with keys that are no strings could fail, and there are none.
+fn json<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+/// Makes sense of the store's records.
+pub fn read(records: &Records) -> Result<Local, LocalError> {
+    let identity = parse(IDENTITY, records.get(IDENTITY).ok_or(LocalError::NoCluster)?)?;
+    let kept = records.iter().filter(|(key, _)| key.starts_with(INTENT));
+    let intent: Vec<Record> = kept.map(|(key, payload)| parse(key, payload)).collect::<Result<_, _>>()?;
+    Ok(Local { identity, intent: Intent::from_records(intent), founding: records.contains_key(FOUNDING) })
+}
+
+/// Records of the meta resource's store.
+pub fn read_records(records: &Records) -> Result<Vec<Record>, LocalError> {
+    records.iter().map(|(key, payload)| parse(key, payload)).collect()
+}
+
+/// A transaction as changes of the meta resource's store.
+pub fn ops(txn: &Txn) -> Vec<Op> {
+    txn.iter()
+        .map(|change| match change {
+            Change::Put(record) => Op::Put(record.key(), json(record)),
+            Change::Delete(key) => Op::Delete(key.clone()),
+        })
+        .collect()
+}
+
+/// All records as the meta resource's store keeps them, for its export.
+pub fn as_records(intent: &Intent) -> Records {
+    intent.records().iter().map(|record| (record.key(), json(record))).collect()
+}
+
+/// Turns what a node wants kept into changes of the own store, and knows which keys are there.
+#[derive(Debug, Default)]
+pub struct Keeper {
+    keys: BTreeSet<String>,
+}
+
+impl Keeper {
+    /// Knows what is there already.
+    pub fn new(intent: &Intent) -> Self {
+        Self { keys: intent.records().iter().map(Record::key).collect() }
+    }
+
+    /// `whole`: what `txn` does not put goes away.
+    pub fn ops(&mut self, whole: bool, txn: &Txn) -> Vec<Op> {
+        let mut ops = Vec::new();
+        if whole {
+            let put: BTreeSet<String> = txn
+                .iter()
+                .filter_map(|change| match change {
+                    Change::Put(record) => Some(record.key()),
+                    Change::Delete(_) => None,
+                })
+                .collect();
+            let stale: Vec<String> = self.keys.difference(&put).cloned().collect();
+            ops.extend(stale.iter().map(|key| Op::Delete(format!("{INTENT}{key}"))));
+            self.keys = put;
+        }
+        for op in crate::local::ops(txn) {
+            match op {
+                Op::Put(key, payload) => {
+                    ops.push(Op::Put(format!("{INTENT}{key}"), payload));
+                    self.keys.insert(key);
+                }
+                Op::Delete(key) => {
+                    ops.push(Op::Delete(format!("{INTENT}{key}")));
+                    self.keys.remove(&key);
+                }
+            }
+        }
+        ops
+    }
+
+    /// The cluster is founded.
+    pub fn founded() -> Vec<Op> {
+        vec![Op::Delete(FOUNDING.to_owned())]
+    }
+}
+
+/// Refuses where the own store already says that this box belongs to a cluster.
+pub fn check_new(state_dir: &Path) -> Result<(), LocalError> {
+    let dir = store_dir(state_dir);
+    if !dir.exists() {
+        return Ok(());
+    }
+    let (store, records) = Store::open(&dir)?;
+    store.close()?;
+    match read(&records) {
+        Err(LocalError::NoCluster) => Ok(()),
+        Err(other) => Err(other),
+        Ok(local) => {
+            let name = local.intent.cluster.map_or_else(String::new, |c| c.name);
+            Err(LocalError::Member(name))
+        }
+    }
+}
+
+/// Makes this box a member: one durable commit.
+pub fn create(
+    state_dir: &Path,
+    identity: &Identity,
+    intent: &Intent,
+    founding: bool,
+) -> Result<(), LocalError> {
+    let (mut store, _) = Store::open(&store_dir(state_dir))?;
+    let txn: Txn = intent.records().into_iter().map(Change::Put).collect();
+    let mut ops = Keeper::default().ops(true, &txn);
+    ops.push(Op::Put(IDENTITY.to_owned(), json(identity)));
+    if founding {
+        ops.push(Op::Put(FOUNDING.to_owned(), b"true".to_vec()));
+    }
+    store.commit(&ops)?;
+    Ok(store.close()?)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::core::{
+        intent::{Pool, PoolKind, Stamp},
+        names::PoolName,
+    };
+
+    fn pool(name: &str) -> Change {
+        Change::Put(Record::Pool(Pool { name: PoolName::new(name).unwrap(), kind: PoolKind::Lvm }))
+    }
+
+    fn applied(records: &mut Records, ops: Vec<Op>) {
+        for op in ops {
+            match op {
+                Op::Put(key, payload) => drop(records.insert(key, payload)),
+                Op::Delete(key) => drop(records.remove(&key)),
+            }
+        }
+    }
+
+    #[test]
+    fn the_copy_follows_commits_and_whole_states() {
+        let mut records = Records::new();
+        let mut keeper = Keeper::default();
+        let identity = Identity {
+            name: BoxName::new("box1").unwrap(),
+            secret_key: String::new(),
+            public_key: String::new(),
+        };
+        records.insert(IDENTITY.to_owned(), json(&identity));
+        applied(&mut records, keeper.ops(false, &vec![pool("a"), pool("b")]));
+        applied(&mut records, keeper.ops(false, &vec![Change::Delete("pool/a".to_owned())]));
+        assert_eq!(read(&records).unwrap().intent.pools.len(), 1);
+        let stamp = Change::Put(Record::Stamp(Stamp { epoch: 1, revision: 2 }));
+        applied(&mut records, keeper.ops(true, &vec![stamp, pool("c")]));
+        let local = read(&records).unwrap();
+        assert_eq!(local.identity, identity);
+        assert_eq!(local.intent.pools.keys().map(PoolName::as_str).collect::<Vec<_>>(), ["c"]);
+        assert_eq!(local.intent.stamp.revision, 2);
+        assert!(!local.founding);
+    }
+}
