@@ -35,7 +35,7 @@ impl Cluster<'_> {
         };
         self.check(1, &format!("holdfast init --name lab --address {} {first_disk}", address(1)))?;
         self.check(1, "systemctl enable --now holdfast")?;
-        self.until(1, TREE_LIMIT, "cat /cluster/health", |_| true)?;
+        self.until(1, HEALTH_LIMIT, "cat /cluster/leader", |leader| leader == name(1))?;
         let token = self.until(1, TREE_LIMIT, "cat /cluster/token", |token| !token.is_empty())?;
         for number in 2..=self.config.boxes {
             self.check(number, &format!("holdfast join '{token}' --address {}", address(number)))?;
