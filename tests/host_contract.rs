@@ -22,11 +22,12 @@ use holdfast::{
         facts::{Known, Lv, Vg},
         intent::{Assignment, Leg, META_MINOR, META_NAME, META_PORT, META_SIZE, Member},
         names::{BoxName, DiskIdent, PoolName, VolumeId},
+        node::{Facts, Source},
         size::Size,
         step::{LvRef, SeedHow, Step, StepClass},
     },
-    edge::{drbd::module_version, meta::Meta, run::Programs},
-    host::{Facts, Host, RealHost, Source},
+    edge::{drbd::module_version, meta::Meta, run::Programs, udev::Monitor},
+    host::{Host, RealHost},
 };
 
 const MIB: u64 = 1 << 20;
@@ -62,14 +63,18 @@ impl World {
             Facts::Disks(Known::Known(disks)) => {
                 disks.into_values().find(|disk| disk.device == self.device).expect("the disk is there")
             }
-            Facts::Disks(_) | Facts::Vgs(_) | Facts::Conf(_) => panic!("not known"),
+            Facts::Disks(_) | Facts::Vgs(_) | Facts::Conf(_) | Facts::Drbd(_) | Facts::Resource(..) => {
+                panic!("not known")
+            }
         }
     }
 
     fn vg(&self) -> Option<Vg> {
         match self.host.observe(Source::Vgs) {
             Facts::Vgs(Known::Known(mut vgs)) => vgs.remove(&self.pool),
-            Facts::Disks(_) | Facts::Vgs(_) | Facts::Conf(_) => panic!("not known"),
+            Facts::Disks(_) | Facts::Vgs(_) | Facts::Conf(_) | Facts::Drbd(_) | Facts::Resource(..) => {
+                panic!("not known")
+            }
         }
     }
 
@@ -128,7 +133,7 @@ impl World {
             port,
             size: META_SIZE,
             born: false,
-            seed: legs.keys().next().unwrap().clone(),
+            seed: legs.keys().next().cloned(),
             legs,
         };
         (assignment, members)
@@ -198,7 +203,7 @@ fn a_step_does_what_it_says_once_and_touches_nothing_else() {
     let disk = world.disk();
     println!("{disk:?}, DRBD {}", world.drbd);
     assert_eq!(disk.standing, Standing::Blank);
-    world.refused(world.claim(DiskIdent("another".into())), StepClass::Refused);
+    world.refused(world.claim(DiskIdent::new("another")), StepClass::Refused);
     let gone =
         Step::ClaimDisk { pool: world.pool.clone(), device: "/dev/vdzz".into(), ident: disk.ident.clone() };
     world.refused(gone, StepClass::Gone);
@@ -224,6 +229,16 @@ fn a_step_does_what_it_says_once_and_touches_nothing_else() {
     world.refused(Step::CreateMd { lv: world.lv_ref("theirs", 1), minor: 1000 }, StepClass::Refused);
     assert!(world.lv("theirs").is_none());
     sh("lvremove -qq -y holdfast-contract/theirs");
+
+    let idle = world.lv_ref("idle.0", 1);
+    let create = Step::CreateLv { lv: idle.clone(), volume: "idle".into(), size: Size(8 * MIB), pv: None };
+    world.twice(create.clone());
+    sh("lvchange -qq -an holdfast-contract/idle.0");
+    assert!(!world.lv("idle.0").unwrap().active);
+    world.twice(create);
+    assert!(world.lv("idle.0").unwrap().active);
+    sh("lvchange -qq -an holdfast-contract/idle.0");
+    world.twice(Step::RemoveLv { lv: idle });
 
     world.build("db", 1000, 7000);
     let other = LvRef { generation: 2, ..lv.clone() };
@@ -281,7 +296,7 @@ fn boxes_together_make_grow_and_remove_a_volume() {
     let (mut assignment, members) = world.assignment("db", 1000, 7000, boxes);
     let me = BoxName::new(sh("uname -n").trim()).unwrap();
     let Some(leg) = assignment.legs.get(&me).cloned() else { return println!("8.4 has no leg for {me}") };
-    let (diskful, first) = (leg.pool.is_some(), assignment.seed == me);
+    let (diskful, first) = (leg.pool.is_some(), assignment.seed.as_ref() == Some(&me));
     let lv = world.lv_ref("db.0", 1);
     let size = |assignment: &Assignment| conf::lv_size_for(assignment.size, world.drbd);
     if diskful {
@@ -326,4 +341,23 @@ fn boxes_together_make_grow_and_remove_a_volume() {
         world.twice(Step::RemoveLv { lv });
         sh(&format!("vgremove -qq -y holdfast-contract; wipefs -qa {}", world.device));
     }
+}
+
+#[test]
+#[ignore = "needs a blank disk in a box"]
+fn looking_is_not_heard_but_a_change_is() {
+    let device = World::new().device;
+    let (to, from) = std::sync::mpsc::channel();
+    let _monitor = Monitor::start(move |heard| to.send(heard).unwrap_or_default()).unwrap();
+    let hear = |seconds| from.recv_timeout(Duration::from_secs(seconds));
+    assert!(hear(10).is_ok(), "the first look is asked for");
+    while hear(2).is_ok() {}
+    for _ in 0..3 {
+        // A new one each time, which remembers no probe.
+        World::new().disk();
+    }
+    assert!(hear(3).is_err(), "looking made an event: it would never end");
+    sh(&format!("mkswap -q {device}"));
+    assert!(hear(10).is_ok_and(|heard| heard.disks), "a new signature is heard of");
+    sh(&format!("wipefs -qa {device}"));
 }

@@ -251,7 +251,7 @@ pub struct Device {
     pub client: bool,
     /// Whether this box sees enough of the others; None where the kernel has no quorum (8.4).
     pub quorum: Option<bool>,
-    /// Usable size in KiB; 0 while unknown.
+    /// Usable size in KiB as last told; 0 while unknown. Neither module tells when a device grows: /sys/block/drbdN/size does.
     pub size_kib: u64,
     /// The device below; None if there is none, and always on 8.4, which does not say.
     pub backing: Option<String>,
