@@ -8,7 +8,8 @@ use holdfast::core::{
     assign::found_meta,
     claim::{Disk, Standing},
     drbd::{
-        ConnectionState, Device, DiskState, DrbdVersion, Peer, PeerDevice, ReplicationState, Resource, Role,
+        ConnectionState, Counters, Device, DiskState, DrbdVersion, Peer, PeerDevice, ReplicationState,
+        Resource, Role,
     },
     facts::{Known, Lv, Report, Vg},
     intent::*,
@@ -488,7 +489,8 @@ impl Cluster {
             let device = Device {
                 minor: a.minor,
                 disk: *disk,
-                size_kib: *size_kib,
+                // The size that events told when it came up: growing makes no event.
+                size_kib: a.size.0 / 1024,
                 quorum: None,
                 ..Device::default()
             };
@@ -619,6 +621,23 @@ fn drbd_8_4_has_two_replicas_and_a_role_by_hand() {
     assert_eq!(c.disks("db"), [DiskState::UpToDate; 2]);
     let three = VolumeChange { replicas: Some(Or::Set(3)), ..Default::default() };
     assert_eq!(c.wish("box1", Wish::ChangeVolume(vol("db"), three)).unwrap_err().errno, Errno::NotSupported);
+}
+
+#[test]
+fn replicas_join_one_at_a_time_and_only_while_all_are_there() {
+    let mut c = Cluster::new(5, 9);
+    let metas = c.steps.iter().filter(|s| s.ends_with("box1: adjust holdfast-meta")).count();
+    assert!(metas >= 3, "the leader's meta resource took its legs one after the other: {:#?}", c.steps);
+    c.make("db", "64M");
+    let away = c.legs("db").iter().find(|n| *n != "box1" && !n.starts_with('(')).unwrap().clone();
+    c.power_off(&away);
+    let four = VolumeChange { replicas: Some(Or::Set(4)), ..Default::default() };
+    c.wish("box1", Wish::ChangeVolume(vol("db"), four)).unwrap();
+    c.settle();
+    assert_eq!(c.legs("db").len(), 3, "none joins while one is away");
+    c.power_back(&away);
+    assert_eq!(c.legs("db").iter().filter(|n| !n.starts_with('(')).count(), 4);
+    assert_eq!(c.disks("db").iter().filter(|d| **d == DiskState::UpToDate).count(), 4);
 }
 
 #[test]

@@ -59,23 +59,13 @@ impl World {
     }
 
     fn disk(&self) -> Disk {
-        match self.host.observe(Source::Disks) {
-            Facts::Disks(Known::Known(disks)) => {
-                disks.into_values().find(|disk| disk.device == self.device).expect("the disk is there")
-            }
-            Facts::Disks(_) | Facts::Vgs(_) | Facts::Conf(_) | Facts::Drbd(_) | Facts::Resource(..) => {
-                panic!("not known")
-            }
-        }
+        let Facts::Disks(Known::Known(disks)) = self.host.observe(Source::Disks) else { panic!("not known") };
+        disks.into_values().find(|disk| disk.device == self.device).expect("the disk is there")
     }
 
     fn vg(&self) -> Option<Vg> {
-        match self.host.observe(Source::Vgs) {
-            Facts::Vgs(Known::Known(mut vgs)) => vgs.remove(&self.pool),
-            Facts::Disks(_) | Facts::Vgs(_) | Facts::Conf(_) | Facts::Drbd(_) | Facts::Resource(..) => {
-                panic!("not known")
-            }
-        }
+        let Facts::Vgs(Known::Known(mut vgs)) = self.host.observe(Source::Vgs) else { panic!("not known") };
+        vgs.remove(&self.pool)
     }
 
     fn lv(&self, name: &str) -> Option<Lv> {
