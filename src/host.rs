@@ -14,7 +14,12 @@ use crate::{
         node::{Facts, Source},
         step::{Step, StepError},
     },
-    edge::{drbd::Drbd, lvm::Lvm, run::Programs, udev::Disks},
+    edge::{
+        drbd::{self, Drbd},
+        lvm::Lvm,
+        run::Programs,
+        udev::Disks,
+    },
 };
 
 /// A machine, real or simulated.
@@ -59,6 +64,7 @@ impl Host for RealHost {
             Source::Disks => Facts::Disks(self.disks.look(|| self.lvm.pools_by_device())),
             Source::Vgs => Facts::Vgs(self.lvm.vgs()),
             Source::Conf => Facts::Conf(self.drbd.conf()),
+            Source::Counters => Facts::Counters(drbd::counters()),
         }
     }
 

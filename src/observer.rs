@@ -17,6 +17,7 @@ pub struct Observers {
     disks: SyncSender<()>,
     vgs: SyncSender<()>,
     conf: SyncSender<()>,
+    counters: SyncSender<()>,
 }
 
 impl Observers {
@@ -36,7 +37,12 @@ impl Observers {
             })?;
             Ok::<_, std::io::Error>(ask)
         };
-        Ok(Self { disks: start(Source::Disks)?, vgs: start(Source::Vgs)?, conf: start(Source::Conf)? })
+        Ok(Self {
+            disks: start(Source::Disks)?,
+            vgs: start(Source::Vgs)?,
+            conf: start(Source::Conf)?,
+            counters: start(Source::Counters)?,
+        })
     }
 
     /// Look at this, now or as soon as the present look is over.
@@ -45,6 +51,7 @@ impl Observers {
             Source::Disks => &self.disks,
             Source::Vgs => &self.vgs,
             Source::Conf => &self.conf,
+            Source::Counters => &self.counters,
         };
         // Full: it will be looked at anyway. Gone: the daemon ends.
         let _ = ask.try_send(());

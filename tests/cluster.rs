@@ -8,7 +8,8 @@ use holdfast::core::{
     assign::found_meta,
     claim::{Disk, Standing},
     drbd::{
-        ConnectionState, Device, DiskState, DrbdVersion, Peer, PeerDevice, ReplicationState, Resource, Role,
+        ConnectionState, Counters, Device, DiskState, DrbdVersion, Peer, PeerDevice, ReplicationState,
+        Resource, Role,
     },
     facts::{Known, Lv, Report, Vg},
     intent::*,
@@ -195,6 +196,12 @@ impl Cluster {
             Source::Disks => Facts::Disks(Known::Known(machine.disks.clone())),
             Source::Vgs => Facts::Vgs(Known::Known(machine.vgs.clone())),
             Source::Conf => Facts::Conf(Known::Known(machine.conf.clone())),
+            Source::Counters => {
+                let count = |d: &(Assignment, Role, DiskState, u64)| {
+                    (d.0.minor, Counters { size_kib: d.3, out_of_sync_kib: None })
+                };
+                Facts::Counters(machine.drbd.values().map(count).collect())
+            }
         };
         self.queue.push_back((name.clone(), Input::Facts(facts)));
     }
@@ -478,11 +485,12 @@ impl Cluster {
 
     fn resources(&self, name: &BoxName) -> BTreeMap<String, Resource> {
         let mut all = BTreeMap::new();
-        for (resource, (a, role, disk, size_kib)) in &self.boxes[name].drbd {
+        for (resource, (a, role, disk, _)) in &self.boxes[name].drbd {
             let device = Device {
                 minor: a.minor,
                 disk: *disk,
-                size_kib: *size_kib,
+                // The size that events told when it came up: growing makes no event.
+                size_kib: a.size.0 / 1024,
                 quorum: None,
                 ..Device::default()
             };
@@ -544,7 +552,14 @@ fn changes(machine: &Machine, input: &Input) -> bool {
     match input {
         Input::Facts(Facts::Drbd(Known::Known(all))) => {
             let view = machine.node.view();
-            view.reports.get(view.me.as_ref().unwrap()).and_then(|r| r.drbd.known()) != Some(all)
+            let mut seen = view.reports.get(view.me.as_ref().unwrap()).and_then(|r| r.drbd.known().cloned());
+            for (name, resource) in seen.iter_mut().flatten() {
+                for (number, device) in &mut resource.devices {
+                    let told = all.get(name).and_then(|r| r.devices.get(number));
+                    device.size_kib = told.map_or(0, |d| d.size_kib);
+                }
+            }
+            seen.as_ref() != Some(all)
         }
         _ => true,
     }
@@ -606,6 +621,23 @@ fn drbd_8_4_has_two_replicas_and_a_role_by_hand() {
     assert_eq!(c.disks("db"), [DiskState::UpToDate; 2]);
     let three = VolumeChange { replicas: Some(Or::Set(3)), ..Default::default() };
     assert_eq!(c.wish("box1", Wish::ChangeVolume(vol("db"), three)).unwrap_err().errno, Errno::NotSupported);
+}
+
+#[test]
+fn replicas_join_one_at_a_time_and_only_while_all_are_there() {
+    let mut c = Cluster::new(5, 9);
+    let metas = c.steps.iter().filter(|s| s.ends_with("box1: adjust holdfast-meta")).count();
+    assert!(metas >= 3, "the leader's meta resource took its legs one after the other: {:#?}", c.steps);
+    c.make("db", "64M");
+    let away = c.legs("db").iter().find(|n| *n != "box1" && !n.starts_with('(')).unwrap().clone();
+    c.power_off(&away);
+    let four = VolumeChange { replicas: Some(Or::Set(4)), ..Default::default() };
+    c.wish("box1", Wish::ChangeVolume(vol("db"), four)).unwrap();
+    c.settle();
+    assert_eq!(c.legs("db").len(), 3, "none joins while one is away");
+    c.power_back(&away);
+    assert_eq!(c.legs("db").iter().filter(|n| !n.starts_with('(')).count(), 4);
+    assert_eq!(c.disks("db").iter().filter(|d| **d == DiskState::UpToDate).count(), 4);
 }
 
 #[test]

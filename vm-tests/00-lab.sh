@@ -95,6 +95,12 @@ eventually 60 box 2 '[ -e /run/was-started ]'
 expect_eq "what was kept" "$(box 2 'cat /etc/kept')" kept
 eventually 20 reaches 1 2
 
+say "a box that restarts by itself comes back as itself"
+box 2 'touch /run/lost; systemctl reboot 2>/dev/null; sleep 100' || :
+expect_eq "what the restart cleared" "$(box 2 'ls /run/lost 2>/dev/null')" ""
+expect_eq "host name" "$(box 2 hostname)" box2
+eventually 60 reaches 1 2
+
 say "an enabled service also starts in a restored box"
 must "$LAB" power-off box2
 must "$LAB" power-on box2

@@ -31,12 +31,12 @@ pub(super) fn run(args: &Args) -> Outcome {
     let name = network::box_name()?;
     let address = network::address(args.address.as_deref())?;
     let host = RealHost::new(Arc::new(Programs::resolve()?));
-    let disks = match host.observe(Source::Disks) {
-        Facts::Disks(Known::Known(disks)) => disks,
-        Facts::Disks(Known::Unknown(why)) => {
-            return fail(format!("this box's disks cannot be looked at: {why}"));
-        }
-        _ => return fail("this box's disks cannot be looked at"),
+    let Facts::Disks(seen) = host.observe(Source::Disks) else {
+        return fail("this box's disks were asked for and something else was said");
+    };
+    let disks = match seen {
+        Known::Known(disks) => disks,
+        Known::Unknown(why) => return fail(format!("this box's disks cannot be looked at: {why}")),
     };
     let (disk_name, disk) = choose(&disks, args.disk.as_deref())?;
     let pool = PoolName::new("main")?;

@@ -14,7 +14,7 @@ use super::{
         Txn, Volume,
     },
     names::{BoxName, DiskName, GroupName, PoolName, VolumeId, VolumeName},
-    place::World,
+    place::{Want, World, place},
     refusal::{Errno, Refusal},
     size::Size,
     wish::{Or, Request, VolumeChange, Wish},
@@ -218,6 +218,9 @@ fn change_volume(
         if let Some(size) = new.size {
             check_growth(world, a, size, drbd)?;
         }
+        if intent.replicas_of(&new) > intent.replicas_of(old) {
+            check_more_replicas(world, a, &new, drbd)?;
+        }
     }
     let mut txn = put(Record::Volume(new.clone()));
     let mut tip = intent.clone();
@@ -228,7 +231,6 @@ fn change_volume(
             format!("{}; take a smaller size, fewer replicas, or hand over more disks", r.text),
         )
     })?;
-    check_more_replicas(intent, &tip, &more, &new)?;
     txn.extend(more);
     Ok(txn)
 }
@@ -312,23 +314,33 @@ fn check_growth(world: &World<'_>, a: &Assignment, size: Size, drbd: DrbdVersion
     )
 }
 
-/// A wish for more replicas that find no room is refused, not kept for later.
-fn check_more_replicas(before: &Intent, tip: &Intent, more: &Txn, new: &Volume) -> Result<(), Refusal> {
-    let mut after = tip.clone();
-    after.apply(more);
-    let Some(a) = after.assignments.get(&new.id) else { return Ok(()) };
-    let asked = usize::from(after.replicas_of(new));
-    let before = before.volumes.get(&new.name).map_or(0, |old| usize::from(before.replicas_of(old)));
-    if a.diskful().count() >= asked || asked <= before {
+/// A wish for more replicas that find no room is refused, not kept for later. They join one after the other.
+fn check_more_replicas(
+    world: &World<'_>,
+    a: &Assignment,
+    new: &Volume,
+    drbd: DrbdVersion,
+) -> Result<(), Refusal> {
+    let taken: BTreeSet<BoxName> = a.diskful().cloned().collect();
+    let asked = usize::from(world.intent.replicas_of(new));
+    let lacking = asked.saturating_sub(taken.len());
+    let (Some(pool), true) = (world.intent.pool_of(new), lacking > 0) else { return Ok(()) };
+    let only = match &new.place {
+        Place::Auto => None,
+        Place::Boxes(boxes) => Some(boxes),
+    };
+    let want = Want { id: &a.id, taken: &taken, only, size: a.size, pool: &pool, drbd };
+    let (boxes, refusals) = place(world, &want, lacking);
+    if boxes.len() == lacking {
         return Ok(());
     }
+    let why = if refusals.is_empty() { "there are no further boxes".to_owned() } else { refusals.join("; ") };
     refuse(
         Errno::NoSpace,
         format!(
-            "\"{asked}\" replicas of {} find no room: {} has one on {}",
+            "\"{asked}\" replicas of {} find no room: it has one on {}; {why}",
             new.name,
-            new.name,
-            words(a.diskful())
+            words(taken.iter())
         ),
     )
 }

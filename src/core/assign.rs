@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    drbd::{DiskState, DrbdVersion},
+    drbd::{ConnectionState, Device, DiskState, DrbdVersion},
     intent::{
         Assignment, Change, Intent, Leave, Leg, META_MINOR, META_NAME, META_PORT, META_SIZE, MINOR_FIRST,
         PORT_FIRST, Place, Record, Txn, Volume,
@@ -72,12 +72,16 @@ pub fn assign_volume(world: &World<'_>, volume: &Volume, drbd: DrbdVersion) -> R
         Place::Auto => None,
         Place::Boxes(boxes) => Some(boxes),
     };
-    let replicas = usize::from(world.intent.replicas_of(volume)).min(replicas_max(drbd));
+    let mut replicas = usize::from(world.intent.replicas_of(volume)).min(replicas_max(drbd));
+    let may_join = old.is_none() || is_whole(world, &a, drbd);
+    if old.is_some() {
+        replicas = replicas.min(a.diskful().count() + usize::from(may_join));
+    }
     let missing = add_replicas(world, &mut a, &pool, only, replicas, drbd);
     if let (None, Some(why)) = (old, missing) {
         return Err(Refusal::new(Errno::NoSpace, format!("{} cannot be placed: {why}", volume.name)));
     }
-    let leaves = mind_voter(world, &mut a, drbd);
+    let leaves = if may_join { mind_voter(world, &mut a, drbd) } else { Vec::new() };
     choose_seed(&mut a);
     Ok(changed(old, a, leaves))
 }
@@ -131,11 +135,31 @@ fn assign_meta(world: &World<'_>, drbd: DrbdVersion) -> Txn {
     let Some(pool) = old.legs.values().find_map(|leg| leg.pool.clone()) else { return Txn::new() };
     let mut a = old.clone();
     a.born = a.born || has_up_to_date(world, &a);
-    if a.born {
-        add_replicas(world, &mut a, &pool, None, META_REPLICAS.min(replicas_max(drbd)), drbd);
+    if !is_whole(world, old, drbd) {
+        return changed(Some(old), a, Vec::new());
     }
-    let leaves = mind_voter(world, &mut a, drbd);
+    let replicas = META_REPLICAS.min(replicas_max(drbd)).min(a.diskful().count() + 1);
+    add_replicas(world, &mut a, &pool, None, replicas, drbd);
+    // A voter comes after the replicas that could still come: each new leg has to be there before the next.
+    let leaves = if a.legs.len() > old.legs.len() { Vec::new() } else { mind_voter(world, &mut a, drbd) };
     changed(Some(old), a, leaves)
+}
+
+/// All legs are there, UpToDate and connected to each other. Only then may another join: on DRBD 9 a new one that is not
+/// there yet counts for the quorum, and with a second one away the Primary would lose it.
+fn is_whole(world: &World<'_>, a: &Assignment, drbd: DrbdVersion) -> bool {
+    a.born
+        && a.legs.iter().all(|(name, leg)| {
+            let resource = world.current(name).and_then(|r| r.resource(&a.resource));
+            let Some(resource) = resource else { return false };
+            let good =
+                |d: &Device| d.minor == a.minor && (leg.pool.is_none() || d.disk == DiskState::UpToDate);
+            let up = resource.devices.get(&0).is_some_and(good);
+            let linked =
+                |id: &u8| resource.peers.get(id).is_some_and(|p| p.connection == ConnectionState::Connected);
+            let mut others = a.legs.values().map(|l| l.node_id).filter(|id| *id != leg.node_id);
+            up && (!drbd.is_9() || others.all(|id| linked(&id)))
+        })
 }
 
 fn changed(old: Option<&Assignment>, new: Assignment, leaves: Vec<Leave>) -> Txn {

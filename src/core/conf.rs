@@ -22,7 +22,7 @@ pub const PEER_SLOTS_9: u64 = 7;
 
 /// DRBD 8.4's tools want two hosts, so a resource with one gets this second one. Its address is the box's own loopback,
 /// where nothing listens: attempts to connect are refused at once and nothing leaves the box.
-const NOBODY: &str = "holdfast-nobody";
+pub const NOBODY: &str = "holdfast-nobody";
 const NOBODY_V4: &str = "ipv4 127.77.77.77";
 const NOBODY_V6: &str = "ipv6 [::1]";
 

@@ -194,6 +194,33 @@ impl fmt::Display for DrbdVersion {
     }
 }
 
+/// What DRBD sends no events for, of one device; looked at while it changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// The device's size: growing it makes no event on 8.4 or 9.
+    pub size_kib: u64,
+    /// What is not in sync with the peer yet: 8.4 tells its progress in `/proc/drbd` only.
+    pub out_of_sync_kib: Option<u64>,
+}
+
+/// Reads the `oos:` of each minor in 8.4's `/proc/drbd`, in KiB; DRBD 9 has no such lines. What is broken is left out.
+pub fn parse_out_of_sync(text: &str) -> BTreeMap<u32, u64> {
+    let mut found = BTreeMap::new();
+    let mut minor = None;
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let first = words.next().unwrap_or_default();
+        if let Some(number) = first.strip_suffix(':') {
+            minor = number.parse::<u32>().ok();
+        }
+        let left = words.find_map(|word| word.strip_prefix("oos:")?.parse::<u64>().ok());
+        if let (Some(minor), Some(left)) = (minor, left) {
+            found.insert(minor, left);
+        }
+    }
+    found
+}
+
 /// What one box's kernel says of one resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -224,7 +251,7 @@ pub struct Device {
     pub client: bool,
     /// Whether this box sees enough of the others; None where the kernel has no quorum (8.4).
     pub quorum: Option<bool>,
-    /// Usable size in KiB; 0 while unknown.
+    /// Usable size in KiB as last told; 0 while unknown. Neither module tells when a device grows: /sys/block/drbdN/size does.
     pub size_kib: u64,
     /// The device below; None if there is none, and always on 8.4, which does not say.
     pub backing: Option<String>,
@@ -332,6 +359,17 @@ mod tests {
         );
         for other in ["", "version:", "version: x.y.z", "version: 99999999.1.1", "no such file"] {
             assert_eq!(DrbdVersion::parse_proc_drbd(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn progress_is_read_from_proc_drbd_of_8_4() {
+        let text = include_str!("../../tests/fixtures/drbd/8.4.11/05-syncing.n4.proc.txt");
+        assert_eq!(parse_out_of_sync(text), BTreeMap::from([(1000, 11880)]));
+        for broken in
+            ["", "oos:5", "x: oos:5", "1000: cs\n oos:x", "99999999999: oos:1", "version: 9.2.18 oos:3"]
+        {
+            assert_eq!(parse_out_of_sync(broken), BTreeMap::new(), "{broken:?}");
         }
     }
 

@@ -123,11 +123,11 @@ fn touched(step: &Step) -> &'static [Source] {
             &[Source::Vgs]
         }
         Step::WriteConf { .. } | Step::RemoveConf { .. } => &[Source::Conf],
+        Step::Resize { .. } => &[Source::Counters],
         Step::Adjust { .. }
         | Step::Seed { .. }
         | Step::Promote { .. }
         | Step::Demote { .. }
-        | Step::Resize { .. }
         | Step::Down { .. } => &[],
     }
 }

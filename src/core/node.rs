@@ -12,9 +12,9 @@ use std::{
 use super::{
     admit::admit,
     assign::assign,
-    drbd::{DiskState, Resource},
+    drbd::{Counters, DiskState, Resource},
     facts::{ErrorLine, Known, Report},
-    intent::{Change, Intent, Member, Record, Stamp, Txn},
+    intent::{Assignment, Change, Intent, Member, Record, Stamp, Txn},
     lanes::Lanes,
     message::Message,
     names::BoxName,
@@ -37,6 +37,8 @@ const REPORT_EVERY_MS: u64 = 200;
 const ERRORS_KEPT: usize = 32;
 /// Commits that may be on their way to the disk at once; the store's thread takes them together.
 const COMMITS_IN_FLIGHT: usize = 128;
+/// Counters are looked at so often while they change.
+const COUNT_EVERY_MS: u64 = 1_000;
 /// A store that did not open is tried again after so long.
 const REOPEN_AFTER_MS: u64 = 3_000;
 
@@ -56,6 +58,8 @@ pub enum Source {
     Vgs,
     /// The .res files.
     Conf,
+    /// Sizes and, on 8.4, progress: what DRBD sends no events for.
+    Counters,
 }
 
 /// What was seen.
@@ -68,6 +72,8 @@ pub enum Facts {
     Vgs(Known<BTreeMap<super::names::PoolName, super::facts::Vg>>),
     /// [`Source::Conf`]
     Conf(Known<BTreeMap<String, u32>>),
+    /// [`Source::Counters`], by minor; what cannot be looked at stays as it was.
+    Counters(BTreeMap<u32, Counters>),
     /// All of DRBD, or that its events were lost.
     Drbd(Known<BTreeMap<String, Resource>>),
     /// One resource; None: it is gone.
@@ -219,6 +225,8 @@ pub struct Node {
     waiting: Vec<Waiting>,
     lanes: Lanes,
     planned: Vec<String>,
+    counters: BTreeMap<u32, Counters>,
+    counted_ms: u64,
     refusals: BTreeMap<String, String>,
     notes: Vec<String>,
     report_dirty: bool,
@@ -246,6 +254,8 @@ impl Node {
             waiting: Vec::new(),
             lanes: Lanes::default(),
             planned: Vec::new(),
+            counters: BTreeMap::new(),
+            counted_ms: 0,
             refusals: BTreeMap::new(),
             notes: Vec::new(),
             report_dirty: true,
@@ -677,6 +687,10 @@ impl Node {
                 self.mine.conf = conf;
                 self.lanes.observed(Source::Conf);
             }
+            Facts::Counters(counters) => {
+                self.counters = counters;
+                self.lanes.observed(Source::Counters);
+            }
             Facts::Drbd(drbd) => {
                 self.mine.drbd = drbd;
                 self.lanes.observed_drbd();
@@ -684,15 +698,56 @@ impl Node {
             Facts::Resource(name, resource) => {
                 self.lanes.observed_drbd();
                 let Known::Known(all) = &mut self.mine.drbd else { return };
-                match resource {
-                    Some(resource) => drop(all.insert(name, resource)),
-                    None => drop(all.remove(&name)),
+                let gone = match resource {
+                    Some(resource) => all.insert(name, resource).filter(|_| false),
+                    None => all.remove(&name),
+                };
+                for device in gone.iter().flat_map(|r| r.devices.values()) {
+                    self.counters.remove(&device.minor);
                 }
             }
         }
+        self.count();
         if before != self.mine {
             self.mine_changed();
             self.facts_changed = true;
+        }
+    }
+
+    /// Puts the counters into the facts that DRBD's events gave.
+    fn count(&mut self) {
+        let Known::Known(all) = &mut self.mine.drbd else { return };
+        for resource in all.values_mut() {
+            for (number, device) in &mut resource.devices {
+                let Some(counters) = self.counters.get(&device.minor) else { continue };
+                device.size_kib = device.size_kib.max(counters.size_kib);
+                let peers = resource.peers.values_mut().filter_map(|p| p.devices.get_mut(number));
+                for peer in peers.filter(|p| p.replication.has_progress()) {
+                    peer.out_of_sync_kib = counters.out_of_sync_kib.unwrap_or(peer.out_of_sync_kib);
+                }
+            }
+        }
+    }
+
+    /// Counters are looked at only while something grows, or syncs on 8.4.
+    fn look_at_counters(&mut self) {
+        if self.now_ms < self.counted_ms + COUNT_EVERY_MS {
+            return;
+        }
+        let Some(resources) = self.mine.drbd.known() else { return };
+        let events_tell = self.mine.drbd_version.is_some_and(|v| v.is_9());
+        let changing = |a: &Assignment| {
+            let Some(resource) = resources.get(&a.resource).filter(|_| a.legs.contains_key(&self.me)) else {
+                return false;
+            };
+            let grows =
+                resource.devices.values().any(|d| d.size_kib > 0 && d.size_kib * 1024 < a.size.bytes());
+            let mut peers = resource.peers.values().flat_map(|p| p.devices.values());
+            grows || !events_tell && peers.any(|d| d.replication.has_progress())
+        };
+        if self.intent.assignments.values().any(changing) {
+            self.counted_ms = self.now_ms;
+            self.out.push(Output::Observe(Source::Counters));
         }
     }
 
@@ -723,6 +778,7 @@ impl Node {
             self.decide();
         }
         self.start_jobs();
+        self.look_at_counters();
     }
 
     /// Shown here at once, told to others soon.

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::core::{
     conf,
-    drbd::{DiskState, DrbdVersion, Resource, Role},
+    drbd::{self, Counters, DiskState, DrbdVersion, Resource, Role},
     facts::Known,
     step::{SeedHow, StepClass, StepError},
 };
@@ -40,6 +40,21 @@ const SECONDARY_PAUSE: Duration = Duration::from_millis(300);
 /// The module that is loaded, if one is.
 pub fn module_version() -> Option<DrbdVersion> {
     DrbdVersion::parse_proc_drbd(&fs::read_to_string("/proc/drbd").ok()?)
+}
+
+/// Sizes from sysfs and, with 8.4, progress from `/proc/drbd`, by minor. A device that goes meanwhile is left out.
+pub fn counters() -> BTreeMap<u32, Counters> {
+    let left = drbd::parse_out_of_sync(&fs::read_to_string("/proc/drbd").unwrap_or_default());
+    let mut found = BTreeMap::new();
+    let entries = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    for name in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
+        let Some(minor) = name.strip_prefix("drbd").and_then(|n| n.parse().ok()) else { continue };
+        let sectors = fs::read_to_string(format!("/sys/block/{name}/size")).ok();
+        let Some(sectors) = sectors.and_then(|text| text.trim().parse::<u64>().ok()) else { continue };
+        // sysfs counts in 512 bytes, whatever the device's sector is.
+        found.insert(minor, Counters { size_kib: sectors / 2, out_of_sync_kib: left.get(&minor).copied() });
+    }
+    found
 }
 
 /// DRBD on this box.
@@ -178,8 +193,13 @@ impl Drbd {
 
     /// Takes over larger LVs. DRBD does so only when all of them are larger; the size that is observed then tells.
     pub fn resize(&self, resource: &str) -> Result<(), StepError> {
-        self.file(resource)?;
-        call(&self.drbdadm(resource).args(["resize", resource]))
+        let text = self.file(resource)?;
+        let cmd = self.drbdadm(resource);
+        if text.contains(conf::NOBODY) {
+            // 8.4 keeps the old size while it has not heard the other replica's; here there is none to hear of.
+            return call(&cmd.args(["--", "--assume-peer-has-space", "resize", resource]));
+        }
+        call(&cmd.args(["resize", resource]))
     }
 
     /// Takes it out of the kernel, if it has this minor and nothing has it open.

@@ -128,7 +128,7 @@ impl Lvm {
             log::debug!("{} has its metadata", full_name(lv));
             return Ok(());
         }
-        if found.open {
+        if is_open(&found) {
             return Err(busy(lv));
         }
         if !found.active {
@@ -165,7 +165,7 @@ impl Lvm {
             Err(error) if error.class == StepClass::Gone => return Ok(()),
             found => found?,
         };
-        if found.open {
+        if is_open(&found) {
             return Err(busy(lv));
         }
         if !found.active {
@@ -236,7 +236,12 @@ impl Call {
     }
 
     fn run(self) -> Result<(), StepError> {
-        run(&self.0).map(drop).map_err(|error: RunError| step_error(&error))
+        run(&self.0).map(drop).map_err(|error: RunError| {
+            let error = step_error(&error);
+            // The same in every call, and longer than the rest of the sentence.
+            let text = error.text.replace(&format!(" --config '{}'", lvm_report::CONFIG), "");
+            StepError { text, ..error }
+        })
     }
 }
 
@@ -258,6 +263,11 @@ fn ambiguous(vg: &str) -> StepError {
 
 fn busy(lv: &LvRef) -> StepError {
     StepError { class: StepClass::Busy, text: format!("LV {} is open", full_name(lv)) }
+}
+
+/// LVM cannot tell of one that is not active whether it is open; it has no device node then, so nothing can have it.
+fn is_open(lv: &lvm_report::Lv) -> bool {
+    lv.active && lv.open
 }
 
 /// The tags that say whose an LV is.

@@ -8,12 +8,13 @@ use super::run::RunError;
 use crate::core::step::{StepClass, StepError};
 
 /// Somebody has it open. DRBD's state -12 and 8.4's words; LVM's; the kernel's EBUSY.
-const BUSY: [&str; 7] = [
+const BUSY: [&str; 8] = [
     "held open",
     "(-12)",
     "Can't remove open logical volume",
     "contains a filesystem in use",
     "in use",
+    "is used by another device",
     "resource busy",
     "Resource temporarily unavailable",
 ];
@@ -25,7 +26,7 @@ const GONE: [&str; 7] = [
     "unknown resource",
     "not defined in your config",
     "Failed to find logical volume",
-    "not found",
+    "(127) Device minor not allocated",
     "No such file or directory",
 ];
 
@@ -79,6 +80,8 @@ mod tests {
             (open, StepClass::Busy),
             ("  Logical volume holdfast-main/db.0 in use.", StepClass::Busy),
             ("db: No such resource", StepClass::Gone),
+            ("1000: Failure: (127) Device minor not allocated", StepClass::Gone),
+            ("modprobe: FATAL: Module drbd not found in directory /lib/modules/6.1.0", StepClass::Refused),
             ("db: State change failed: (-2) Need access to UpToDate data", StepClass::Refused),
             ("", StepClass::Refused),
         ];

@@ -201,7 +201,7 @@ fn grant(view: &mut View, wish: Wish) {
         | Wish::RemoveGroup(_)
         | Wish::SetGroupReplicas(..)
         | Wish::SetGroupPool(..)
-        | Wish::RotateToken
+        | Wish::SetToken(_)
         | Wish::Join(_) => {}
     }
 }

@@ -23,6 +23,8 @@ die() {
 
 resolve() {
     . /etc/os-release
+    # Lists are often thrown away to make a machine's image small.
+    apt-cache show "$meta_kernel" >/dev/null 2>&1 || apt-get update -qq >&2
     # Depends: linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2)
     kernel=$(apt-cache show --no-all-versions "$meta_kernel" 2>/dev/null |
         sed -n 's/^Depends: linux-image-\([0-9][^ ]*\) (= \([^)]*\)).*/\1 \2/p' | head -n 1)
@@ -145,7 +147,8 @@ initrd() {
     work=$out.work
     rm -rf "$work"
     mkdir -p "$work/bin" "$work/modules" "$work/dev" "$work/proc" "$work/sys" "$work/new"
-    cp /bin/busybox "$work/bin/busybox" 2>/dev/null || cp /usr/bin/busybox "$work/bin/busybox"
+    cp "$(command -v busybox)" "$work/bin/busybox"
+    ! ldd "$work/bin/busybox" 2>/dev/null | grep -q "=>" || die "busybox is not static: apt-get install busybox-static"
     cp "$here/init" "$work/init"
     cp "$agent" "$work/agent"
     chmod 0755 "$work/init" "$work/agent"

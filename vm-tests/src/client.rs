@@ -5,8 +5,10 @@ use crate::link::Output;
 use crate::paths::Paths;
 use crate::request::{Config, Request};
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::unistd::Pid;
 use std::fs;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -14,7 +16,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-const END_LIMIT: Duration = Duration::from_secs(30);
+const END_LIMIT: Duration = Duration::from_secs(10);
 const INPUT_CHUNK_BYTES: usize = 32 * 1024;
 
 /// Whose input a command gets.
@@ -51,7 +53,7 @@ pub fn call(paths: &Paths, request: &Request, input: Input) -> Result<i32> {
     send(&mut stream, request)?;
     let mut writer = stream.try_clone()?;
     match input {
-        Input::Nothing => Frame::new(0, Kind::InEnd, []).write(&mut writer)?,
+        Input::Nothing => end_input(&mut writer),
         Input::Ours => drop(thread::spawn(move || pass_input(&mut writer))),
     }
     let (mut stdout, mut stderr) = (io::stdout(), io::stderr());
@@ -76,6 +78,11 @@ fn pass_input(to: &mut UnixStream) {
             return;
         }
     }
+    end_input(to);
+}
+
+/// The server may have answered and hung up already; what it said is still to be read.
+fn end_input(to: &mut UnixStream) {
     let _ = Frame::new(0, Kind::InEnd, []).write(to);
 }
 
@@ -83,7 +90,7 @@ fn pass_input(to: &mut UnixStream) {
 pub fn ask(paths: &Paths, request: &Request) -> Result<Output> {
     let mut stream = connect(paths)?;
     send(&mut stream, request)?;
-    Frame::new(0, Kind::InEnd, []).write(&mut stream)?;
+    end_input(&mut stream);
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     while let Some(frame) = Frame::read(&mut stream)? {
         if let Some(code) = frame.exit_code() {
@@ -107,7 +114,7 @@ pub fn shell(paths: &Paths, at: usize) -> Result<i32> {
     let (rows, columns) = size.trim().split_once(' ').unwrap_or(("24", "80"));
     let term = std::env::var("TERM").unwrap_or_else(|_| "vt100".into());
     let command =
-        format!("TERM='{term}' exec script -qfc 'stty rows {rows} cols {columns}; exec bash -il' /dev/null");
+        format!("TERM='{term}' exec script -qefc 'stty rows {rows} cols {columns}; exec bash -il' /dev/null");
     let before = tcgetattr(&stdin)?;
     let _guard = Raw::set(&before)?;
     call(paths, &Request::Sh { at, command }, Input::Ours)
@@ -134,23 +141,17 @@ impl Drop for Raw<'_> {
 /// Ends the lab and waits until its process is gone. Nothing to do is fine.
 pub fn down(paths: &Paths) -> Result<()> {
     if let Ok(mut stream) = connect(paths) {
-        let server = getsockopt(&stream, PeerCredentials)?.pid();
-        send(&mut stream, &Request::Down)?;
-        while let Some(frame) = Frame::read(&mut stream)? {
-            if frame.kind == Kind::Exit {
-                break;
-            }
-        }
-        let process = Path::new("/proc").join(server.to_string());
-        let deadline = Instant::now() + END_LIMIT;
-        while process.exists() {
-            if Instant::now() > deadline {
-                bail!("the lab's server, process {server}, does not end");
-            }
-            thread::sleep(Duration::from_millis(10));
+        let server = Pid::from_raw(getsockopt(&stream, PeerCredentials)?.pid());
+        // It ends the boxes first, then itself. One of another version may not understand, then it has to be told
+        // otherwise; its boxes die with it.
+        let _ = send(&mut stream, &Request::Down);
+        if !ends_within(server, END_LIMIT) {
+            kill(server, Signal::SIGKILL)
+                .with_context(|| format!("cannot end the lab's server, process {server}"))?;
+            ends_within(server, END_LIMIT);
         }
     }
-    // A server that was killed leaves its sockets behind; its boxes died with it.
+    // A server that was killed leaves its sockets behind.
     if let Ok(run) = fs::read_link(paths.run_link()) {
         let _ = fs::remove_dir_all(run);
         fs::remove_file(paths.run_link())?;
@@ -165,4 +166,16 @@ pub fn down(paths: &Paths) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn ends_within(server: Pid, limit: Duration) -> bool {
+    let process = Path::new("/proc").join(server.to_string());
+    let deadline = Instant::now() + limit;
+    while process.exists() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    true
 }

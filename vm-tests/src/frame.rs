@@ -28,15 +28,17 @@ pub enum Kind {
     Exit,
     /// To the agent: are you there?
     Ping,
-    /// From the agent: yes.
+    /// From the agent: yes; also that a command has begun.
     Pong,
     /// To the agent: become this box (JSON).
     Setup,
     /// To the server: a word (JSON).
     Request,
+    /// From the agent: it has just started, and knows nothing of earlier conversations.
+    Hello,
 }
 
-const KINDS: [Kind; 11] = [
+const KINDS: [Kind; 12] = [
     Kind::Run,
     Kind::In,
     Kind::InEnd,
@@ -48,6 +50,7 @@ const KINDS: [Kind; 11] = [
     Kind::Pong,
     Kind::Setup,
     Kind::Request,
+    Kind::Hello,
 ];
 
 impl Kind {

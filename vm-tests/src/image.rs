@@ -22,7 +22,7 @@ const PROGRAMS: [(&str, &str); 12] = [
     ("xz", "xz-utils"),
     ("awk", "mawk"),
 ];
-const IMAGES_KEPT: usize = 4;
+const IMAGES_KEPT: usize = 2;
 const INITRDS_KEPT: usize = 4;
 
 /// A finished image.

@@ -12,7 +12,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Unbounded queues: one slow reader of a command's output must not hold up the other commands of the box.
-type Conversations = Arc<Mutex<Option<HashMap<u32, Sender<Frame>>>>>;
+type Conversations = Mutex<Option<HashMap<u32, Known>>>;
+
+/// A box that has just started its agent is busy with other things too.
+const RESTART_LIMIT: Duration = Duration::from_secs(60);
+
+struct Known {
+    replies: Sender<Frame>,
+    /// Whether the agent has said something in it. What it has not may still be on its way to it.
+    is_begun: bool,
+}
 
 /// The channel to one box, for as long as that box has power.
 pub struct Link {
@@ -52,22 +61,45 @@ impl Link {
     pub fn connect(socket: &Path) -> Result<Arc<Link>> {
         let stream = UnixStream::connect(socket).context("cannot reach the agent's port")?;
         let mut reader = stream.try_clone()?;
-        let conversations: Conversations = Arc::new(Mutex::new(Some(HashMap::new())));
         let link = Arc::new(Link {
             stream: Mutex::new(stream),
-            conversations: Arc::clone(&conversations),
+            conversations: Mutex::new(Some(HashMap::new())),
             next_id: AtomicU32::new(1),
         });
+        let reading = Arc::clone(&link);
         thread::spawn(move || {
             while let Ok(Some(frame)) = Frame::read(&mut reader) {
-                if let Some(conversation) = lock(&conversations).as_ref().and_then(|all| all.get(&frame.id)) {
-                    let _ = conversation.send(frame);
+                if frame.kind == Kind::Hello {
+                    reading.restarted();
+                } else if let Some(known) =
+                    lock(&reading.conversations).as_mut().and_then(|all| all.get_mut(&frame.id))
+                {
+                    known.is_begun = true;
+                    // The other end may have lost interest a moment ago.
+                    let _ = known.replies.send(frame);
                 }
             }
             // Dropping the senders tells everybody who waits.
-            *lock(&conversations) = None;
+            *lock(&reading.conversations) = None;
         });
         Ok(link)
+    }
+
+    /// The agent has just started. If the box restarted under its power, what ran there ended without a word; and what
+    /// was being sent is either still on its way or lost. A ping that is answered tells: it came after all that.
+    fn restarted(self: &Arc<Self>) {
+        if let Some(all) = lock(&self.conversations).as_mut() {
+            all.retain(|_, known| !known.is_begun);
+        }
+        let link = Arc::clone(self);
+        thread::spawn(move || {
+            let Ok(ping) = link.open(Kind::Ping, []) else { return };
+            if let Ok(Some(_)) = ping.next(Instant::now() + RESTART_LIMIT)
+                && let Some(all) = lock(&link.conversations).as_mut()
+            {
+                all.retain(|&id, known| id >= ping.sender.id || known.is_begun);
+            }
+        });
     }
 
     /// Begins a conversation.
@@ -75,7 +107,7 @@ impl Link {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, replies) = channel();
         match lock(&self.conversations).as_mut() {
-            Some(all) => all.insert(id, sender),
+            Some(all) => all.insert(id, Known { replies: sender, is_begun: false }),
             None => bail!("the box has lost power"),
         };
         let conversation =
@@ -132,7 +164,7 @@ impl Conversation {
         match self.replies.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(frame) => Ok(Some(frame)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => bail!("the box has lost power"),
+            Err(RecvTimeoutError::Disconnected) => bail!("the box has lost power or has restarted"),
         }
     }
 
@@ -157,6 +189,7 @@ impl Conversation {
                 | Kind::Kill
                 | Kind::Ping
                 | Kind::Pong
+                | Kind::Hello
                 | Kind::Setup
                 | Kind::Request => {}
             }
@@ -187,5 +220,67 @@ impl Drop for Conversation {
         if known {
             let _ = self.send(Kind::Kill, []);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    /// A link and the box's end of it.
+    fn pair(name: &str) -> (Arc<Link>, UnixStream) {
+        let path = std::env::temp_dir().join(format!("lab-link-{}-{name}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        let link = Link::connect(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        (link, listener.accept().unwrap().0)
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(5)
+    }
+
+    #[test]
+    fn output_finds_its_conversation() {
+        let (link, mut agent) = pair("output");
+        let (first, second) = (link.open(Kind::Run, "a").unwrap(), link.open(Kind::Run, "b").unwrap());
+        let ids =
+            [Frame::read(&mut agent).unwrap().unwrap().id, Frame::read(&mut agent).unwrap().unwrap().id];
+        Frame::new(ids[1], Kind::Out, "b").write(&mut agent).unwrap();
+        Frame::new(ids[0], Kind::Out, "a").write(&mut agent).unwrap();
+        assert_eq!(first.next(soon()).unwrap().unwrap().payload, b"a");
+        assert_eq!(second.next(soon()).unwrap().unwrap().payload, b"b");
+    }
+
+    #[test]
+    fn a_restart_ends_what_had_begun_and_what_was_lost_but_not_what_is_on_its_way() {
+        let (link, mut agent) = pair("restart");
+        let begun = link.open(Kind::Run, "begun").unwrap();
+        Frame::new(begun.sender.id, Kind::Pong, []).write(&mut agent).unwrap();
+        begun.next(soon()).unwrap();
+        let (lost, late) = (link.open(Kind::Run, "lost").unwrap(), link.open(Kind::Run, "late").unwrap());
+        Frame::new(0, Kind::Hello, []).write(&mut agent).unwrap();
+        assert!(begun.next(soon()).is_err());
+        Frame::new(late.sender.id, Kind::Pong, []).write(&mut agent).unwrap();
+        let ping = loop {
+            let frame = Frame::read(&mut agent).unwrap().unwrap();
+            if frame.kind == Kind::Ping {
+                break frame.id;
+            }
+        };
+        Frame::new(ping, Kind::Pong, []).write(&mut agent).unwrap();
+        assert!(lost.next(soon()).is_err());
+        Frame::exit(late.sender.id, 0).write(&mut agent).unwrap();
+        assert_eq!(late.finish(Duration::from_secs(5)).unwrap().code, 0);
+    }
+
+    #[test]
+    fn a_box_without_power_answers_at_once() {
+        let (link, agent) = pair("power");
+        let running = link.open(Kind::Run, "sleep").unwrap();
+        drop(agent);
+        assert!(running.next(soon()).is_err());
     }
 }

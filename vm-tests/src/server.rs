@@ -129,6 +129,9 @@ impl Server {
             if let Some(code) = frame.exit_code() {
                 return Ok(code);
             }
+            if frame.kind == Kind::Pong {
+                continue;
+            }
             Frame { id: 0, ..frame }.write(&mut to)?;
         }
     }

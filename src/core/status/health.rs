@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use super::{State, one_line, resource_state, volume_state};
 use crate::core::{
+    claim::Standing,
     drbd::{ConnectionState, DiskState},
     facts::{Known, Report},
-    intent::{Assignment, Volume},
+    intent::{Assignment, DiskWish, Volume},
     names::BoxName,
     plan::lane,
     view::View,
@@ -27,6 +28,7 @@ pub fn health(view: &View) -> Vec<String> {
     for (name, report) in current(view) {
         box_problems(name, report, &mut lines);
     }
+    lines.extend(handed_over(view));
     lines.extend(generations(view));
     lines.extend(meta(view));
     lines.extend(view.intent.volumes.values().flat_map(|volume| replication(view, volume)));
@@ -118,6 +120,24 @@ fn generations(view: &View) -> Option<String> {
             new.join(" ")
         )
     })
+}
+
+/// Disks that the operator gave to a pool and that are not in it. A disk that is away with its box is not named again.
+fn handed_over(view: &View) -> Vec<String> {
+    let line = |wish: &DiskWish| {
+        let disks = view.current(&wish.on)?.disks.known()?;
+        let place = format!("nodes/{}/disks/{}", wish.on, wish.name);
+        match disks.values().find(|disk| disk.ident == wish.ident).map(|disk| &disk.standing) {
+            Some(Standing::Claimed(pool)) if pool == &wish.pool => None,
+            Some(standing) => {
+                Some(format!("{place} was handed to pool {} and is not in it yet: {standing}", wish.pool))
+            }
+            None => {
+                Some(format!("{place} ({}) of pool {} is missing: plug it in again", wish.ident, wish.pool))
+            }
+        }
+    };
+    view.intent.disks.values().filter_map(line).collect()
 }
 
 /// The resource that the wishes lie on: its copies are the cluster's memory.

@@ -207,10 +207,10 @@ mod tests {
     #[test]
     fn a_disk_is_told_by_what_it_says_of_itself_else_by_its_slot() {
         let all = [("ID_WWN", "0x5"), ("ID_SERIAL", "S"), ("ID_PATH", "pci-1"), ("ID_SERIAL_SHORT", "s")];
-        let idents: Vec<_> = (0..4).map(|n| record(&all[n..3]).ident().0).collect();
+        let idents: Vec<_> = (0..4).map(|n| record(&all[n..3]).ident().to_string()).collect();
         assert_eq!(idents, ["0x5", "S", "path:pci-1", "name:vdb"]);
         assert_eq!(record(&all).disk(Standing::Blank).serial, "s");
-        assert_eq!(record(&[("ID_SERIAL", "")]).ident().0, "name:vdb");
+        assert_eq!(record(&[("ID_SERIAL", "")]).ident().to_string(), "name:vdb");
     }
 
     #[test]

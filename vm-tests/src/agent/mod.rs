@@ -43,6 +43,7 @@ pub fn serve() -> Result<()> {
     let mut reader = PortReader(file.try_clone()?);
     let port = Port(Arc::new(Mutex::new(file)));
     let commands = Commands::default();
+    port.send(&Frame::new(0, Kind::Hello, []));
     loop {
         if let Some(frame) = Frame::read(&mut reader)? {
             handle(frame, &port, &commands);
@@ -58,6 +59,7 @@ fn handle(frame: Frame, port: &Port, commands: &Commands) {
         Kind::InEnd => commands.input(frame.id, None),
         Kind::Kill => commands.kill(frame.id),
         Kind::Setup => {
+            port.send(&Frame::new(frame.id, Kind::Pong, []));
             let port = port.clone();
             thread::spawn(move || {
                 let code = match setup::become_box(&frame.payload) {
@@ -71,7 +73,7 @@ fn handle(frame: Frame, port: &Port, commands: &Commands) {
             });
         }
         // Words of the other direction mean nothing here.
-        Kind::Out | Kind::Err | Kind::Exit | Kind::Pong | Kind::Request => {}
+        Kind::Out | Kind::Err | Kind::Exit | Kind::Pong | Kind::Hello | Kind::Request => {}
     }
 }
 

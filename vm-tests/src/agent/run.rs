@@ -38,6 +38,7 @@ impl Commands {
 
     /// Starts a shell command; its output and exit code are sent to `port`.
     pub fn start(&self, id: u32, command: &str, port: &Port) {
+        port.send(&Frame::new(id, Kind::Pong, []));
         let child = Command::new("/bin/bash")
             .args(["-c", command])
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
