@@ -12,7 +12,7 @@ use std::{
 use super::{
     admit::admit,
     assign::assign,
-    drbd::{Counters, DiskState, Resource},
+    drbd::{Counters, Device, DiskState, Resource},
     facts::{ErrorLine, Known, Report},
     intent::{Assignment, Change, Intent, Member, Record, Stamp, Txn},
     lanes::Lanes,
@@ -477,10 +477,25 @@ impl Node {
         let Some(meta) = self.intent.meta().filter(|_| chosen && may) else { return };
         let resource = self.mine.resource(&meta.resource);
         let device = resource.and_then(|r| r.devices.get(&0));
-        if device.is_some_and(|d| d.minor == meta.minor && d.disk == DiskState::UpToDate) {
+        let good =
+            |d: &Device| d.minor == meta.minor && d.disk == DiskState::UpToDate && d.quorum != Some(false);
+        if device.is_some_and(good) {
             self.lead = Lead::Opening;
             self.out.push(Output::OpenStore { found: self.founding });
         }
+    }
+
+    /// DRBD says that this box is cut off from the majority: whatever is written to the meta resource now fails.
+    fn mind_quorum(&mut self) {
+        if !matches!(self.lead, Lead::Yes { .. }) || self.meta_quorum() != Some(false) {
+            return;
+        }
+        self.resign("the meta resource lost its quorum".to_owned());
+    }
+
+    fn meta_quorum(&self) -> Option<bool> {
+        let meta = self.intent.meta()?;
+        self.mine.resource(&meta.resource)?.devices.get(&0)?.quorum
     }
 
     fn store_opened(&mut self, result: Result<Vec<Record>, String>) {
@@ -768,6 +783,7 @@ impl Node {
     /// After everything that happened: decide, plan, spread.
     fn pump(&mut self) {
         self.expire();
+        self.mind_quorum();
         self.try_lead();
         if self.report_dirty && self.now_ms >= self.report_sent_ms + REPORT_EVERY_MS
             || self.report_sent_ms == 0
