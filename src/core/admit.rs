@@ -422,7 +422,7 @@ fn set_disk_pool(
     match &disk.standing {
         Standing::Claimed(there) if there != pool => refuse(
             Errno::Busy,
-            format!("{path} belongs to pool {there}; this version cannot move it to {pool:?}"),
+            format!("{path} belongs to pool {there}; this version cannot move it to \"{pool}\""),
         ),
         Standing::Claimed(_) | Standing::Blank => {
             let record = Record::Disk(wish(pool));
