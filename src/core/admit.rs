@@ -8,7 +8,7 @@ use super::{
     assign::{assign_volume, leave, replicas_max},
     claim::Standing,
     conf,
-    drbd::{DrbdVersion, Role},
+    drbd::{DrbdVersion, Resource, Role},
     intent::{
         Assignment, Change, Cluster, DiskWish, Group, Intent, Leg, Member, Place, Pool, PoolKind, Record,
         Txn, Volume,
@@ -135,7 +135,7 @@ fn remove_volume(world: &World<'_>, name: &VolumeName) -> Result<Txn, Refusal> {
     let volume = find_volume(world.intent, name)?;
     let mut txn = vec![Change::Delete(Record::Volume(volume.clone()).key())];
     if let Some(a) = world.intent.assignments.get(&volume.id) {
-        if let Some(on) = opener(world, a) {
+        if let Some(on) = opener(world, a, volume) {
             return refuse(
                 Errno::Busy,
                 format!(
@@ -149,16 +149,24 @@ fn remove_volume(world: &World<'_>, name: &VolumeName) -> Result<Txn, Refusal> {
     Ok(txn)
 }
 
-/// A box that has the device open, as far as is known: its own word, its last word if it is away, or its peers'.
-fn opener<'a>(world: &World<'a>, a: &'a Assignment) -> Option<&'a BoxName> {
-    let open_there = |name: &BoxName| {
-        let resource = world.reports.get(name).and_then(|r| r.resource(&a.resource));
-        resource.is_some_and(|r| {
-            let device = r.devices.get(&0).filter(|d| d.minor == a.minor);
-            device.is_some_and(|d| r.role == Role::Primary || d.open == Some(true))
-        })
+/// A box that has the device open, as far as is known: its own word or, where it is away, whether it could still use it.
+fn opener<'a>(world: &World<'a>, a: &'a Assignment, volume: &Volume) -> Option<&'a BoxName> {
+    let device = |r: &'a Resource| r.devices.get(&0).filter(|d| d.minor == a.minor);
+    let current = |name: &BoxName| world.current(name).and_then(|r| r.resource(&a.resource));
+    let open_there =
+        |name: &BoxName| current(name).is_some_and(|r| device(r).is_some() && r.role == Role::Primary);
+    // DRBD 9: with the majority on this side, a box that is away gets errors from it. 8.4: the operator's word counts.
+    let majority_here =
+        a.legs.keys().any(|n| current(n).and_then(device).is_some_and(|d| d.quorum == Some(true)));
+    let left_open = |name: &BoxName| {
+        let last = world.reports.get(name).and_then(|r| r.resource(&a.resource));
+        let was_open = last.is_some_and(in_use);
+        match world.drbd(name) {
+            Some(v) if v.is_9() => was_open && !majority_here,
+            Some(_) | None => volume.primary.as_ref() == Some(name),
+        }
     };
-    a.legs.keys().find(|name| open_there(name))
+    a.legs.keys().find(|name| if world.alive.contains(*name) { open_there(name) } else { left_open(name) })
 }
 
 fn check_replicas(world: &World<'_>, me: &BoxName, replicas: u8) -> Result<DrbdVersion, Refusal> {
