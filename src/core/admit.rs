@@ -153,8 +153,8 @@ fn remove_volume(world: &World<'_>, name: &VolumeName) -> Result<Txn, Refusal> {
 fn opener<'a>(world: &World<'a>, a: &'a Assignment, volume: &Volume) -> Option<&'a BoxName> {
     let device = |r: &'a Resource| r.devices.get(&0).filter(|d| d.minor == a.minor);
     let current = |name: &BoxName| world.current(name).and_then(|r| r.resource(&a.resource));
-    let open_there =
-        |name: &BoxName| current(name).is_some_and(|r| device(r).is_some() && r.role == Role::Primary);
+    // Newer tools than Debian 12's tell of readers too.
+    let in_use = |r: &'a Resource| device(r).is_some_and(|d| r.role == Role::Primary || d.open == Some(true));
     // DRBD 9: with the majority on this side, a box that is away gets errors from it. 8.4: the operator's word counts.
     let majority_here =
         a.legs.keys().any(|n| current(n).and_then(device).is_some_and(|d| d.quorum == Some(true)));
@@ -166,7 +166,9 @@ fn opener<'a>(world: &World<'a>, a: &'a Assignment, volume: &Volume) -> Option<&
             Some(_) | None => volume.primary.as_ref() == Some(name),
         }
     };
-    a.legs.keys().find(|name| if world.alive.contains(*name) { open_there(name) } else { left_open(name) })
+    a.legs.keys().find(|name| {
+        if world.alive.contains(*name) { current(name).is_some_and(in_use) } else { left_open(name) }
+    })
 }
 
 fn check_replicas(world: &World<'_>, me: &BoxName, replicas: u8) -> Result<DrbdVersion, Refusal> {
