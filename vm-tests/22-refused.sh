@@ -46,9 +46,10 @@ box 1 "grep . $disks/$fs/reason $disks/$gpt/reason $disks/$used/reason"
 before=$(everything)
 
 say "sizes"
-for size in lots 10GB -1 0 1.5G '' 1K 99999999999999999999; do
+for size in lots 10GB -1 0 1.5G 1K 99999999999999999999; do
     refused 2 "echo '$size' >$V/db/size" volumes/db/error "\"$size\""
 done
+refused 2 "echo >$V/db/size" volumes/db/error "empty"
 refused 1 "echo 32M >$V/db/size" volumes/db/error '"32M" is smaller than db is now (64M)'
 refused 3 "echo 900G >$V/db/size" volumes/db/error 'cannot grow to "900G"'
 refused 3 "echo 900G >$V/other/size" volumes/other/error '900G'
