@@ -103,9 +103,10 @@ cluster_fits() {
     grep -q '^nothing is cut' <<<"$status" || return 1
     [ "$(generation)" = "$wanted" ] || return 1
     for ((number = 1; number <= boxes; number++)); do
-        # What the script before it left may still be on its way out.
-        box "$number" "for try in \$(seq 60); do
-                [ \"\$(cat /cluster/health)\" = ok ] && [ -z \"\$(ls $V)\" ] && ! grep -q dying /cluster/status && exit 0
+        # What the script before it removed may still be on its way out.
+        box "$number" "[ -z \"\$(ls $V)\" ] || exit 1
+            for try in \$(seq 60); do
+                [ \"\$(cat /cluster/health)\" = ok ] && ! grep -q dying /cluster/status && exit 0
                 sleep 0.5
             done
             exit 1" || return 1

@@ -423,7 +423,15 @@ impl Node {
     }
 
     fn keep_refusal(&mut self, about: String, refusal: &Refusal) {
-        self.mine.errors.push(ErrorLine { at_s: self.now_s, about, text: refusal.text.clone() });
+        let others = self.reports.values().flat_map(|report| &report.errors);
+        let newest = others.chain(&self.mine.errors).map(|line| line.number).max().unwrap_or(0);
+        let line = ErrorLine {
+            at_s: self.now_s,
+            number: newest.saturating_add(1),
+            about,
+            text: refusal.text.clone(),
+        };
+        self.mine.errors.push(line);
         let surplus = self.mine.errors.len().saturating_sub(ERRORS_KEPT);
         self.mine.errors.drain(..surplus);
         self.mine_changed();
