@@ -41,7 +41,8 @@ done
 say "and the data is there"
 # On 8.4 box2 was Primary by a wish, which is kept.
 [ "$GENERATION" = 9 ] || until_box 2 60 "grep -x box2 $V/db/used-by"
-must box 2 "mount $V/db/device /mnt/db && sha256sum -c /mnt/db/sum"
+mount_on 2 db
+must box 2 "sha256sum -c /mnt/db/sum"
 has_numbers 2 db "$count"
 unmount 2 db
 mount_on 3 db
