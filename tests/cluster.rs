@@ -18,7 +18,7 @@ use holdfast::core::{
     node::{Facts, Input, Node, Output, Source},
     refusal::{Errno, Refusal},
     size::Size,
-    step::{SeedHow, Step, StepClass, StepError},
+    step::{Job, SeedHow, Step, StepClass, StepError},
     wish::{Or, Request, VolumeChange, Wish},
 };
 
@@ -45,6 +45,9 @@ struct Cluster {
     queue: VecDeque<(BoxName, Input)>,
     answers: BTreeMap<u64, Result<(), Refusal>>,
     steps: Vec<String>,
+    /// Jobs of this box take their time, until they are let go.
+    slow: Option<BoxName>,
+    held: Vec<(Intent, Job)>,
     now_ms: u64,
     tickets: u64,
 }
@@ -100,6 +103,8 @@ impl Cluster {
             queue: VecDeque::new(),
             answers: BTreeMap::new(),
             steps: Vec::new(),
+            slow: None,
+            held: Vec::new(),
             now_ms: 1,
             tickets: 0,
         };
@@ -326,28 +331,49 @@ impl Cluster {
             Output::CloseStore => self.boxes.get_mut(name).unwrap().mounted = false,
             Output::Save { whole, txn } => apply(&mut self.boxes.get_mut(name).unwrap().saved, whole, &txn),
             Output::Run(job) => {
-                let mut result = Ok(());
-                for step in &job.steps {
-                    self.steps.push(format!("{name}: {step}"));
-                    if let Err(error) = self.step(name, step) {
-                        result = Err((step.clone(), error));
-                        break;
-                    }
+                let intent = Intent::clone(self.boxes[name].node.intent());
+                match self.slow.as_ref() == Some(name) {
+                    true => self.held.push((intent, job)),
+                    false => self.work(name, &intent, job),
                 }
-                self.queue
-                    .push_back((name.clone(), Input::JobDone { lane: job.lane, steps: job.steps, result }));
             }
             Output::Observe(source) => self.observe(name, source),
             Output::Founded | Output::Members(_) | Output::JoinSecret(_) => {}
         }
     }
 
-    fn step(&mut self, name: &BoxName, step: &Step) -> Result<(), StepError> {
+    /// `intent`: what the job was made from.
+    fn work(&mut self, name: &BoxName, intent: &Intent, job: Job) {
+        let mut result = Ok(());
+        for step in &job.steps {
+            self.steps.push(format!("{name}: {step}"));
+            if let Err(error) = self.step(name, intent, step) {
+                result = Err((step.clone(), error));
+                break;
+            }
+        }
+        self.queue.push_back((name.clone(), Input::JobDone { lane: job.lane, steps: job.steps, result }));
+    }
+
+    /// The jobs of the slow box are done now, and it is slow no more.
+    fn let_go(&mut self) {
+        let Some(name) = self.slow.take() else { return };
+        for (intent, job) in std::mem::take(&mut self.held) {
+            self.work(&name, &intent, job);
+        }
+    }
+
+    fn rounds(&mut self, n: usize) {
+        for _ in 0..n {
+            self.round();
+        }
+    }
+
+    fn step(&mut self, name: &BoxName, intent: &Intent, step: &Step) -> Result<(), StepError> {
         let refused = |text: &str| Err(StepError { class: StepClass::Refused, text: text.to_owned() });
         let legs_up: Vec<_> =
             self.boxes.values().filter(|m| m.on).flat_map(|m| m.drbd.keys().cloned()).collect();
         let machine = self.boxes.get_mut(name).unwrap();
-        let intent = machine.node.intent().clone();
         match step {
             Step::ClaimDisk { pool, device, .. } => {
                 let disk = machine.disks.values_mut().find(|d| &d.device == device).unwrap();
@@ -779,4 +805,38 @@ fn one_box_alone_leads_itself() {
     c.wish("box1", Wish::ChangeVolume(vol("db"), one)).unwrap();
     c.settle();
     assert_eq!(c.disks("db"), [DiskState::UpToDate]);
+}
+
+#[test]
+fn a_leg_that_is_still_being_made_when_its_volume_goes_is_not_forgotten() {
+    for linked in [true, false] {
+        let mut c = Cluster::new(3, 9);
+        let on = |names: &[&str]| Some(Place::Boxes(names.iter().map(|n| b(n)).collect()));
+        c.wish("box1", Wish::MakeVolume(vol("db"))).unwrap();
+        c.slow = Some(b("box2"));
+        c.wish(
+            "box1",
+            Wish::ChangeVolume(vol("db"), VolumeChange { place: on(&["box1", "box2"]), ..size("64M") }),
+        )
+        .unwrap();
+        c.rounds(5);
+        assert!(!c.held.is_empty(), "box2 makes its LV");
+        if !linked {
+            c.cut.extend([(b("box1"), b("box2")), (b("box2"), b("box1"))]);
+            c.rounds(2);
+            c.let_go();
+            c.rounds(20);
+        }
+        c.wish("box1", Wish::RemoveVolume(vol("db"))).unwrap();
+        c.rounds(20);
+        let leaves = &c.boxes[&b("box1")].node.intent().leaves;
+        assert_eq!(leaves.values().map(|l| &l.on).collect::<Vec<_>>(), [&b("box2")]);
+        c.let_go();
+        c.mend();
+        assert!(c.boxes[&b("box1")].node.intent().leaves.is_empty());
+        for machine in c.boxes.values() {
+            assert!(!machine.drbd.contains_key("db") && !machine.conf.contains_key("db"));
+            assert!(machine.vgs[&pool()].lvs.iter().all(|lv| lv.name != "db.0"), "an LV is left behind");
+        }
+    }
 }

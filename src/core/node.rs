@@ -19,7 +19,7 @@ use super::{
     message::Message,
     names::BoxName,
     place::World,
-    plan::{Here, plan},
+    plan::{Here, left, plan},
     refusal::{Errno, Refusal},
     status::WEDGED,
     step::{Job, Step, StepClass, StepError},
@@ -215,6 +215,9 @@ pub struct Node {
     intent: Arc<Intent>,
     mine: Report,
     reports: BTreeMap<BoxName, Arc<Report>>,
+    /// The boxes that can be spoken to.
+    linked: BTreeSet<BoxName>,
+    /// Those of them that have told of themselves since, and this one: what is known of others is old.
     alive: BTreeSet<BoxName>,
     /// The box that said that it leads, while its word is current here.
     leader: Option<BoxName>,
@@ -247,6 +250,7 @@ impl Node {
             intent: Arc::new(intent),
             mine,
             reports: BTreeMap::new(),
+            linked: BTreeSet::new(),
             leader: None,
             lead: Lead::No,
             next_seq: 1,
@@ -557,7 +561,7 @@ impl Node {
     // ---- the other boxes
 
     fn others(&self) -> Vec<BoxName> {
-        self.alive.iter().filter(|name| **name != self.me).cloned().collect()
+        self.linked.iter().cloned().collect()
     }
 
     fn link_up(&mut self, name: BoxName) {
@@ -566,11 +570,11 @@ impl Node {
             Message::Hello { stamp: self.intent.stamp, leads: self.leads() },
         ));
         self.out.push(Output::Send(name.clone(), Message::Report(self.mine.clone())));
-        self.alive.insert(name);
-        self.facts_changed = true;
+        self.linked.insert(name);
     }
 
     fn link_down(&mut self, name: &BoxName) {
+        self.linked.remove(name);
         self.alive.remove(name);
         if self.leader.as_ref() == Some(name) {
             self.leader = None;
@@ -605,6 +609,9 @@ impl Node {
                 }
             }
             Message::Report(report) => {
+                if self.linked.contains(&from) {
+                    self.alive.insert(from.clone());
+                }
                 self.reports.insert(from, Arc::new(report));
                 self.facts_changed = true;
             }
@@ -805,14 +812,17 @@ impl Node {
         }
     }
 
-    fn jobs(&self) -> Vec<Job> {
-        let here = Here {
+    fn here(&self) -> Here<'_> {
+        Here {
             world: World { intent: &self.intent, reports: &self.reports, alive: &self.alive },
             me: &self.me,
             report: &self.mine,
             current: self.founding || self.leader.is_some(),
-        };
-        plan(&here)
+        }
+    }
+
+    fn jobs(&self) -> Vec<Job> {
+        plan(&self.here())
     }
 
     fn start_jobs(&mut self) {
@@ -830,6 +840,12 @@ impl Node {
             if self.lanes.start(&job, self.now_ms) {
                 self.out.push(Output::Run(job));
             }
+        }
+        let left = left(&self.here(), |lane| self.lanes.is_settled(lane, self.now_ms));
+        if left != self.mine.left {
+            self.mine.left = left;
+            self.mine_changed();
+            self.facts_changed = true;
         }
     }
 
