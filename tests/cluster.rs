@@ -42,6 +42,8 @@ struct Cluster {
     store: BTreeMap<String, Record>,
     links: BTreeSet<(BoxName, BoxName)>,
     cut: BTreeSet<(BoxName, BoxName)>,
+    /// Boxes whose daemon has no links, while their DRBD has.
+    deaf: BTreeSet<BoxName>,
     queue: VecDeque<(BoxName, Input)>,
     answers: BTreeMap<u64, Result<(), Refusal>>,
     steps: Vec<String>,
@@ -100,6 +102,7 @@ impl Cluster {
             store: BTreeMap::new(),
             links: BTreeSet::new(),
             cut: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             queue: VecDeque::new(),
             answers: BTreeMap::new(),
             steps: Vec::new(),
@@ -273,7 +276,9 @@ impl Cluster {
                     && self.boxes[y].on
                     && knows(&self.boxes[x], y)
                     && knows(&self.boxes[y], x)
-                    && !self.cut.contains(&(x.clone(), y.clone()));
+                    && !self.cut.contains(&(x.clone(), y.clone()))
+                    && !self.deaf.contains(x)
+                    && !self.deaf.contains(y);
                 let link = (x.clone(), y.clone());
                 if up && self.links.insert(link.clone()) {
                     self.queue.push_back((x.clone(), Input::LinkUp(y.clone())));
@@ -839,4 +844,43 @@ fn a_leg_that_is_still_being_made_when_its_volume_goes_is_not_forgotten() {
             assert!(machine.vgs[&pool()].lvs.iter().all(|lv| lv.name != "db.0"), "an LV is left behind");
         }
     }
+}
+
+#[test]
+fn what_is_in_use_on_a_box_whose_daemon_is_away_is_not_removed() {
+    for major in [8, 9] {
+        let mut c = Cluster::new(3, major);
+        let on = Some(Place::Boxes(BTreeSet::from([b("box1"), b("box2")])));
+        c.wish("box1", Wish::MakeVolume(vol("db"))).unwrap();
+        c.wish("box1", Wish::ChangeVolume(vol("db"), VolumeChange { place: on, ..size("64M") })).unwrap();
+        c.settle();
+        c.deaf.insert(b("box2"));
+        c.rounds(10);
+        c.boxes.get_mut(&b("box2")).unwrap().drbd.get_mut("db").unwrap().1 = Role::Primary;
+        c.rounds(10);
+        let refusal = c.wish("box1", Wish::RemoveVolume(vol("db"))).unwrap_err();
+        assert_eq!(refusal.errno, Errno::Busy);
+        assert!(refusal.text.contains("box2"), "{refusal}");
+        c.boxes.get_mut(&b("box2")).unwrap().drbd.get_mut("db").unwrap().1 = Role::Secondary;
+        c.rounds(10);
+        c.slow = Some(b("box1"));
+        c.wish("box1", Wish::RemoveVolume(vol("db"))).unwrap();
+        c.boxes.get_mut(&b("box2")).unwrap().drbd.get_mut("db").unwrap().1 = Role::Primary;
+        c.held.clear();
+        let all = c.resources(&b("box1"));
+        c.take(&b("box1"), Input::Facts(Facts::Drbd(Known::Known(all))));
+        let plan = c.boxes[&b("box1")].node.view().plan;
+        assert!(!plan.iter().any(|s| s.contains("db")), "it was opened meanwhile: {plan:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_told_is_not_removed() {
+    let mut c = Cluster::new(2, 9);
+    c.make("db", "64M");
+    c.take(&b("box1"), Input::Facts(Facts::Drbd(Known::Unknown("lost".into()))));
+    let ticket = 1_000_000;
+    let request = Request { seed: "a".repeat(64), wish: Wish::RemoveVolume(vol("db")) };
+    c.take(&b("box1"), Input::Wish { ticket, about: "test".into(), request });
+    assert_eq!(c.answers[&ticket].as_ref().unwrap_err().errno, Errno::Busy);
 }

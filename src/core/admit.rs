@@ -135,6 +135,14 @@ fn remove_volume(world: &World<'_>, name: &VolumeName) -> Result<Txn, Refusal> {
     let volume = find_volume(world.intent, name)?;
     let mut txn = vec![Change::Delete(Record::Volume(volume.clone()).key())];
     if let Some(a) = world.intent.assignments.get(&volume.id) {
+        if let Some((on, why)) = a.legs.keys().find_map(|on| Some((on, world.current(on)?.drbd.why()?))) {
+            return refuse(
+                Errno::Busy,
+                format!(
+                    "whether {name} is in use cannot be told: {on} does not know its DRBD ({why}); try again"
+                ),
+            );
+        }
         if let Some(on) = opener(world, a) {
             return refuse(
                 Errno::Busy,
@@ -158,7 +166,18 @@ fn opener<'a>(world: &World<'a>, a: &'a Assignment) -> Option<&'a BoxName> {
             device.is_some_and(|d| r.role == Role::Primary || d.open == Some(true))
         })
     };
-    a.legs.keys().find(|name| open_there(name))
+    // A daemon that is away says nothing, and what it said last is old; its device is in use all the same.
+    let seen_by = |name: &BoxName| {
+        let resource = world.current(name)?.resource(&a.resource)?;
+        resource.devices.get(&0).filter(|d| d.minor == a.minor)?;
+        let (id, _) = resource.peers.iter().find(|(_, peer)| peer.role == Role::Primary)?;
+        let drbd_9 = world.drbd(name)?.is_9();
+        let is_it = |(other, leg): &(&'a BoxName, &Leg)| {
+            *other != name && if drbd_9 { leg.node_id == *id } else { leg.pool.is_some() }
+        };
+        a.legs.iter().find(is_it).map(|(other, _)| other)
+    };
+    a.legs.keys().find(|name| open_there(name)).or_else(|| a.legs.keys().find_map(seen_by))
 }
 
 fn check_replicas(world: &World<'_>, me: &BoxName, replicas: u8) -> Result<DrbdVersion, Refusal> {

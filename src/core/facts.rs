@@ -37,6 +37,14 @@ impl<T> Known<T> {
             Known::Unknown(_) => None,
         }
     }
+
+    /// Why it is not known, where it is not.
+    pub fn why(&self) -> Option<&str> {
+        match self {
+            Known::Known(_) => None,
+            Known::Unknown(why) => Some(why),
+        }
+    }
 }
 
 /// An LV that holdfast made, told by its tags.

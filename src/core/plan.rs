@@ -100,7 +100,11 @@ fn take_leave(here: &Here<'_>, leave: &Leave) -> Option<Vec<Step>> {
         return None;
     };
     let mut steps = Vec::new();
-    let up = resources.values().find(|r| r.devices.values().any(|d| d.minor == leave.minor));
+    let up = resources.get(&leave.resource).filter(|r| r.devices.values().any(|d| d.minor == leave.minor));
+    let removed = !here.world.intent.assignments.contains_key(&leave.id);
+    if removed && up.is_some_and(|up| up.peers.values().any(|peer| peer.role == Role::Primary)) {
+        return None; // somebody opened it before it went: all replicas stay until it is closed
+    }
     if let Some(up) = up {
         steps.push(Step::Down { resource: up.name.clone(), minor: leave.minor });
     }
