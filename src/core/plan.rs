@@ -151,6 +151,9 @@ fn build(here: &Here<'_>, a: &Assignment, leg: &Leg) -> Vec<Step> {
         return Vec::new(); // another volume had the name: its leave takes it down first
     }
     let name = a.resource.clone();
+    if stale_conf && resource.is_some() && !here.current {
+        return Vec::new(); // what runs may well be newer than what the own disk says
+    }
     if stale_conf {
         steps.push(Step::WriteConf { resource: name.clone(), text });
     }
