@@ -884,3 +884,43 @@ fn what_cannot_be_told_is_not_removed() {
     c.take(&b("box1"), Input::Wish { ticket, about: "test".into(), request });
     assert_eq!(c.answers[&ticket].as_ref().unwrap_err().errno, Errno::Busy);
 }
+
+#[test]
+fn what_is_written_larger_before_it_is_born_grows_after() {
+    for major in [8, 9] {
+        let mut c = Cluster::new(3, major);
+        let on = Some(Place::Boxes(BTreeSet::from([b("box1"), b("box2")])));
+        c.wish("box1", Wish::MakeVolume(vol("db"))).unwrap();
+        c.slow = Some(b("box2"));
+        c.wish("box1", Wish::ChangeVolume(vol("db"), VolumeChange { place: on, ..size("64M") })).unwrap();
+        c.rounds(10);
+        c.wish("box1", Wish::ChangeVolume(vol("db"), size("1G"))).unwrap();
+        c.rounds(10);
+        c.let_go();
+        c.settle();
+        let place = |what: &str| c.steps.iter().position(|s| s.contains(what) && s.contains("db"));
+        let born = place("equal").unwrap();
+        assert!(place("grow LV").unwrap() > born && place("resize").unwrap() > born, "{:#?}", c.steps);
+        let sizes: Vec<_> = c.boxes.values().filter_map(|m| m.drbd.get("db")).map(|d| d.3).collect();
+        assert!(sizes.iter().all(|kib| *kib == GIB / 1024), "{sizes:?}");
+    }
+}
+
+#[test]
+fn a_daemon_that_starts_from_an_old_copy_changes_nothing_that_runs() {
+    let mut c = Cluster::new(3, 9);
+    c.make("db", "64M");
+    let away = c.legs("db").iter().find(|n| *n != "box1" && !n.starts_with('(')).unwrap().clone();
+    let old = c.boxes[&b(&away)].saved.clone();
+    let three = VolumeChange { replicas: Some(Or::Set(3)), ..Default::default() };
+    c.wish("box1", Wish::ChangeVolume(vol("db"), three)).unwrap();
+    c.settle();
+    c.power_off("box1");
+    c.steps.clear();
+    let report = Report { drbd_version: Some(c.drbd), since_s: 1, ..Report::default() };
+    let node = Node::new(b(&away), Intent::from_records(old.into_values()), false, report, c.now_ms);
+    c.boxes.get_mut(&b(&away)).unwrap().node = node;
+    c.look_at_all(&away);
+    c.settle();
+    assert_eq!(c.steps, Vec::<String>::new());
+}

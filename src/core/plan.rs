@@ -206,15 +206,17 @@ fn build_lv(here: &Here<'_>, a: &Assignment, leg: &Leg, drbd: DrbdVersion) -> Op
     }
 }
 
-/// An LV is made larger only under an attached replica: the metadata at its end then moves with the resize.
+/// An LV is made larger only under an attached replica: the metadata at its end then moves with the resize. And only of
+/// a resource that is born: replicas are declared equal by what was zeroed, and the new part is not.
 fn grow_is_sound(here: &Here<'_>, a: &Assignment) -> bool {
     let device = here.report.resource(&a.resource).and_then(|r| r.devices.get(&0));
-    device.is_some_and(|d| {
-        matches!(
-            d.disk,
-            DiskState::UpToDate | DiskState::Inconsistent | DiskState::Outdated | DiskState::Consistent
-        )
-    })
+    a.born
+        && device.is_some_and(|d| {
+            matches!(
+                d.disk,
+                DiskState::UpToDate | DiskState::Inconsistent | DiskState::Outdated | DiskState::Consistent
+            )
+        })
 }
 
 /// The PV with the most room, if the LV fits on it: a dead disk then takes the fewest volumes along.
