@@ -924,3 +924,17 @@ fn a_daemon_that_starts_from_an_old_copy_changes_nothing_that_runs() {
     c.settle();
     assert_eq!(c.steps, Vec::<String>::new());
 }
+
+#[test]
+fn many_writes_at_once_are_all_answered() {
+    let mut c = Cluster::new(1, 9);
+    for n in 0..500_u64 {
+        let wish =
+            if n < 150 { Wish::MakeVolume(vol(&format!("v{n}"))) } else { Wish::RemoveVolume(vol("no")) };
+        let request = Request { seed: format!("{n:016x}{n:048x}"), wish };
+        c.queue.push_back((b("box1"), Input::Wish { ticket: 1_000 + n, about: "test".into(), request }));
+    }
+    c.rounds(3);
+    assert_eq!(c.answers.len(), 500);
+    assert_eq!(c.answers.values().filter(|a| a.is_ok()).count(), 150);
+}

@@ -347,8 +347,8 @@ impl Node {
 
     /// The leader's answer to one request: refused now, or committed first.
     fn grant(&mut self, asker: Asker, request: &Request) {
-        let Lead::Yes { tip, queue, .. } = &self.lead else { return };
-        if queue.len() >= COMMITS_IN_FLIGHT {
+        let Lead::Yes { tip, .. } = &self.lead else { return };
+        if !self.has_room() {
             self.backlog.push_back((asker, request.clone()));
             return;
         }
@@ -405,9 +405,16 @@ impl Node {
         self.facts_changed = true;
         self.publish_members();
         self.forward();
-        if let Some((asker, request)) = self.backlog.pop_front() {
+        // A refused one leaves no commit behind that would call for the next.
+        while self.has_room()
+            && let Some((asker, request)) = self.backlog.pop_front()
+        {
             self.grant(asker, &request);
         }
+    }
+
+    fn has_room(&self) -> bool {
+        matches!(&self.lead, Lead::Yes { queue, .. } if queue.len() < COMMITS_IN_FLIGHT)
     }
 
     fn answer(&mut self, asker: Asker, result: Result<(), Refusal>) {
