@@ -938,3 +938,17 @@ fn many_writes_at_once_are_all_answered() {
     assert_eq!(c.answers.len(), 500);
     assert_eq!(c.answers.values().filter(|a| a.is_ok()).count(), 150);
 }
+
+#[test]
+fn nothing_is_promised_of_a_box_that_is_away() {
+    let mut c = Cluster::new(3, 9);
+    c.make("db", "64M");
+    let away = c.legs("db").iter().find(|n| *n != "box1" && !n.starts_with('(')).unwrap().clone();
+    c.power_off(&away);
+    let refusal = c.wish("box1", Wish::ChangeVolume(vol("db"), size("3G"))).unwrap_err();
+    assert_eq!(refusal.errno, Errno::Failed, "{refusal}");
+    assert!(refusal.text.contains(&away), "{refusal}");
+    c.power_back(&away);
+    c.wish("box1", Wish::ChangeVolume(vol("db"), size("3G"))).unwrap();
+    c.settle();
+}

@@ -311,15 +311,28 @@ fn check_built(intent: &Intent, a: &Assignment, new: &Volume) -> Result<(), Refu
 }
 
 fn check_growth(world: &World<'_>, a: &Assignment, size: Size, drbd: DrbdVersion) -> Result<(), Refusal> {
+    if size <= a.size {
+        return Ok(());
+    }
+    // It could not grow before all of them are there; and a size that does not fit could never be taken back.
+    let legs = a.legs.iter().filter_map(|(name, leg)| Some((name, leg.pool.as_ref()?)));
+    if let Some((name, _)) = legs.clone().find(|(name, pool)| world.room(name, pool).is_none()) {
+        return refuse(
+            Errno::Failed,
+            format!(
+                "{} cannot grow now: whether there is room on {name} cannot be told; try again when {name} is back",
+                a.resource
+            ),
+        );
+    }
     let more = conf::lv_size_for(size, drbd).bytes().saturating_sub(conf::lv_size_for(a.size, drbd).bytes());
-    let short = |(name, leg): (&BoxName, &Leg)| {
-        let pool = leg.pool.as_ref()?;
+    let short = |(name, pool): (&BoxName, &PoolName)| {
         let room = world.room(name, pool)?;
         (room.bytes() < more).then(|| {
             format!("{name}: pool {pool} has {} free, {} more wanted", room.about(), Size(more).about())
         })
     };
-    let lacking: Vec<_> = a.legs.iter().filter_map(short).collect();
+    let lacking: Vec<_> = legs.filter_map(short).collect();
     if lacking.is_empty() {
         return Ok(());
     }
