@@ -952,3 +952,18 @@ fn nothing_is_promised_of_a_box_that_is_away() {
     c.wish("box1", Wish::ChangeVolume(vol("db"), size("3G"))).unwrap();
     c.settle();
 }
+
+#[test]
+fn a_volume_with_the_minor_of_one_that_grew_grows_too() {
+    let mut c = Cluster::new(3, 9);
+    c.make("db", "64M");
+    c.wish("box1", Wish::ChangeVolume(vol("db"), size("2G"))).unwrap();
+    c.settle();
+    c.wish("box1", Wish::RemoveVolume(vol("db"))).unwrap();
+    c.settle();
+    c.make("web", "64M");
+    c.wish("box1", Wish::ChangeVolume(vol("web"), size("1G"))).unwrap();
+    c.settle();
+    let sizes: Vec<_> = c.boxes.values().filter_map(|m| m.drbd.get("web")).map(|d| d.3).collect();
+    assert!(sizes.iter().all(|kib| *kib == GIB / 1024), "{sizes:?}");
+}

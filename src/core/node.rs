@@ -284,7 +284,9 @@ impl Node {
 
     /// A line for `health` that stays until the daemon ends.
     pub fn note(&mut self, line: String) {
-        self.notes.push(line);
+        if !self.notes.contains(&line) {
+            self.notes.push(line);
+        }
     }
 
     /// Takes one thing that happened, at `now_ms` of a clock that never goes back and `now_s` seconds since 1970.
@@ -706,6 +708,12 @@ impl Node {
                 self.lanes.observed(Source::Counters);
             }
             Facts::Drbd(drbd) => {
+                if let Known::Known(now) = &drbd {
+                    let there = |minor: &u32| {
+                        now.values().flat_map(|r| r.devices.values()).any(|d| d.minor == *minor)
+                    };
+                    self.counters.retain(|minor, _| there(minor));
+                }
                 self.mine.drbd = drbd;
                 self.lanes.observed_drbd();
             }
