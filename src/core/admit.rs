@@ -9,6 +9,7 @@ use super::{
     claim::Standing,
     conf,
     drbd::{DrbdVersion, Role},
+    hex,
     intent::{
         Assignment, Change, Cluster, DiskWish, Group, Intent, Leg, Member, Place, Pool, PoolKind, Record,
         Txn, Volume,
@@ -30,6 +31,10 @@ fn refuse<T>(errno: Errno, text: impl Into<String>) -> Result<T, Refusal> {
 /// What granting `request` changes, decided by the leader `me`. An empty transaction: it is so already.
 pub fn admit(world: &World<'_>, me: &BoxName, request: &Request) -> Result<Txn, Refusal> {
     let intent = world.intent;
+    // Ids and secrets are taken from it, and secrets are written into .res files; another box may have sent it.
+    if hex::key(&request.seed).is_none() {
+        return refuse(Errno::Invalid, "the request carries no 64 hexadecimal digits");
+    }
     match &request.wish {
         Wish::MakeVolume(name) => make_volume(intent, name, request),
         Wish::RemoveVolume(name) => remove_volume(world, name),
@@ -537,6 +542,9 @@ fn change_cluster(intent: &Intent, change: impl FnOnce(&mut Cluster)) -> Result<
 }
 
 fn join(intent: &Intent, member: &Member) -> Result<Txn, Refusal> {
+    if hex::key(&member.public_key).is_none() {
+        return refuse(Errno::Invalid, format!("{} shows no public key", member.name));
+    }
     match intent.members.get(&member.name) {
         Some(there) if there == member => Ok(Txn::new()),
         Some(there) if there.public_key != member.public_key => refuse(
