@@ -189,7 +189,7 @@ impl Daemon {
     fn carry(&mut self, output: Output) {
         match output {
             Output::Answer { ticket, result } => match self.askers.remove(&ticket) {
-                Some(Asker::Writer(answer)) => answer(result),
+                Some(Asker::Writer(answer)) => self.due.push((answer, result)),
                 Some(Asker::Newcomer(request)) => self.welcome(request, result),
                 None => {}
             },
