@@ -1,7 +1,7 @@
 //! `holdfast daemon`: checks what has to be there, starts every edge, and runs the loop.
 
 use std::{
-    net::{Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::{
         Arc,
         mpsc::{SyncSender, sync_channel},
@@ -191,7 +191,12 @@ fn start_links(local: &Local, events: &SyncSender<Event>) -> Result<Links, Failu
         return fail("this box's own store holds no cluster key; join the cluster again");
     };
     let keys = LinkKeys { me: peer::Identity { secret_key, public_key }, psk, cluster: cluster.id.clone() };
-    let listen = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PEER_PORT);
+    // Where IPv6 is switched off, there is no address for both.
+    let any: IpAddr = match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)) {
+        Ok(_) => Ipv6Addr::UNSPECIFIED.into(),
+        Err(_) => Ipv4Addr::UNSPECIFIED.into(),
+    };
+    let listen = SocketAddr::new(any, PEER_PORT);
     let events = events.clone();
     let on_event = move |event| {
         if let Some(event) = peer_event(event) {

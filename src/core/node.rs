@@ -19,7 +19,7 @@ use super::{
     message::Message,
     names::BoxName,
     place::World,
-    plan::{Here, left, plan},
+    plan::{Here, lane, left, plan},
     refusal::{Errno, Refusal},
     status::WEDGED,
     step::{Job, Step, StepClass, StepError},
@@ -314,7 +314,7 @@ impl Node {
         if self.report_dirty {
             wake = wake.min(self.report_sent_ms + REPORT_EVERY_MS);
         }
-        if let Some(lane) = self.lanes.next_wake_ms() {
+        if let Some(lane) = self.lanes.next_wake_ms(self.now_ms) {
             wake = wake.min(lane.max(self.now_ms + 10));
         }
         wake
@@ -392,6 +392,7 @@ impl Node {
         let newly = !std::mem::replace(durable, true);
         let from = self.intent.stamp;
         Arc::make_mut(&mut self.intent).apply(&done.txn);
+        self.renew_lanes(&done.txn);
         self.out.push(Output::Save {
             whole: newly,
             txn: if newly { whole(&self.intent) } else { done.txn.clone() },
@@ -697,9 +698,21 @@ impl Node {
             return;
         }
         Arc::make_mut(&mut self.intent).apply(txn);
+        self.renew_lanes(txn);
         self.out.push(Output::Save { whole: false, txn: txn.clone() });
         self.publish_members();
         self.follow(from);
+    }
+
+    /// What was tried for a resource counts no more once something else is wanted of it.
+    fn renew_lanes(&mut self, txn: &Txn) {
+        for change in txn {
+            match change {
+                Change::Put(Record::Volume(volume)) => self.lanes.renew(&lane(volume.name.as_str())),
+                Change::Put(Record::Assignment(a)) => self.lanes.renew(&lane(&a.resource)),
+                Change::Put(_) | Change::Delete(_) => {}
+            }
+        }
     }
 
     fn publish_members(&mut self) {
@@ -870,7 +883,7 @@ impl Node {
             jobs.iter().flat_map(|job| job.steps.iter().map(|s| format!("{}: {s}", job.lane))).collect();
         self.lanes.retain(&jobs, self.now_ms);
         let idle: Vec<_> =
-            self.mine.trouble.keys().filter(|lane| self.lanes.is_quiet(lane)).cloned().collect();
+            self.mine.trouble.keys().filter(|lane| self.lanes.is_quiet(lane, self.now_ms)).cloned().collect();
         for lane in idle {
             self.mine.trouble.remove(&lane);
             self.mine_changed();

@@ -7,7 +7,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     thread::sleep,
@@ -112,6 +112,9 @@ impl Meta {
         let options = Some("errors=remount-ro");
         mount(Some(&self.device), &self.place, Some(FILE_SYSTEM), flags, options)
             .map_err(|errno| MetaError::System { what: "mounting the meta resource", cause: errno.into() })?;
+        // The mounted root's own mode counts: keys and secrets lie in there.
+        fs::set_permissions(&self.place, fs::Permissions::from_mode(0o700))
+            .map_err(|cause| MetaError::System { what: "closing the meta resource to others", cause })?;
         Ok(self.place.clone())
     }
 
