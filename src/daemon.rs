@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, SyncSender},
@@ -398,7 +399,9 @@ impl Daemon {
             let worker = std::thread::Builder::new().name("worker".to_owned());
             let lane = job.lane.clone();
             let spawned = worker.spawn(move || {
-                let (steps, result) = work(host.as_ref(), &job);
+                let done = catch_unwind(AssertUnwindSafe(|| work(host.as_ref(), &job)));
+                // Without an end of it the lane would be taken for busy for ever.
+                let (steps, result) = done.unwrap_or_else(|_| panicked(&job));
                 drop(events.send(Event::Node(Input::JobDone { lane: job.lane, steps, result })));
                 drop(events.send(Event::WorkerFree));
             });
@@ -420,6 +423,17 @@ impl Daemon {
             log::warn!("this box's own store: {error}");
         }
     }
+}
+
+/// The answer for a worker with a bug: its steps are looked at and tried again like others that failed.
+fn panicked(job: &Job) -> (Vec<Step>, Result<(), (Step, StepError)>) {
+    let text = "a bug in holdfast ended it; the log says where".to_owned();
+    let error = StepError { class: StepClass::Refused, text };
+    let result = match job.steps.first() {
+        Some(step) => Err((step.clone(), error)),
+        None => Ok(()),
+    };
+    (job.steps.clone(), result)
 }
 
 /// Takes a job's steps in order; the first that fails ends it. Which steps were begun, and how it ended.
