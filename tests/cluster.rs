@@ -672,6 +672,25 @@ fn replicas_join_one_at_a_time_and_only_while_all_are_there() {
 }
 
 #[test]
+fn a_volume_can_be_removed_although_the_box_that_used_it_died() {
+    let mut c = Cluster::new(3, 8);
+    let place = Place::Boxes(BTreeSet::from([b("box2"), b("box3")]));
+    c.wish("box1", Wish::MakeVolume(vol("db"))).unwrap();
+    c.wish("box1", Wish::ChangeVolume(vol("db"), VolumeChange { place: Some(place), ..size("64M") }))
+        .unwrap();
+    c.wish("box1", Wish::SetRole(vol("db"), b("box2"), true)).unwrap();
+    c.settle();
+    c.power_off("box2");
+    let refusal = c.wish("box1", Wish::RemoveVolume(vol("db"))).unwrap_err();
+    assert_eq!(refusal.errno, Errno::Busy, "{refusal}");
+    c.wish("box1", Wish::SetRole(vol("db"), b("box2"), false)).unwrap();
+    c.wish("box1", Wish::RemoveVolume(vol("db"))).unwrap();
+    c.settle();
+    c.power_back("box2");
+    assert!(c.boxes[&b("box1")].node.intent().leaves.is_empty());
+}
+
+#[test]
 fn what_is_refused_changes_nothing() {
     let mut c = Cluster::new(3, 9);
     c.make("db", "256M");

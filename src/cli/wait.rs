@@ -32,9 +32,16 @@ pub(super) fn run(args: &Args) -> Outcome {
 
 fn wait(mount: &Path, name: &VolumeName, synced: bool, until: Option<Instant>) -> Outcome {
     let path = mount.join("volumes").join(name.as_str()).join("state");
-    let mut file = File::open(&path).map_err(|error| Failure {
-        text: format!("there is no volume {name:?} ({}: {error})", path.display()),
-        code: 1,
+    let mut file = File::open(&path).map_err(|error| {
+        let volumes = mount.join("volumes");
+        let text = match volumes.is_dir() {
+            true => format!("there is no volume \"{name}\" in {}", volumes.display()),
+            false => format!(
+                "{} cannot be read ({error}): is the daemon running? systemctl status holdfast",
+                volumes.display()
+            ),
+        };
+        Failure { text, code: 1 }
     })?;
     loop {
         let mut state = String::new();

@@ -8,7 +8,7 @@ use super::{
     assign::{assign_volume, leave, replicas_max},
     claim::Standing,
     conf,
-    drbd::{DrbdVersion, Role},
+    drbd::{DrbdVersion, Resource, Role},
     hex,
     intent::{
         Assignment, Change, Cluster, DiskWish, Group, Intent, Leg, Member, Place, Pool, PoolKind, Record,
@@ -148,7 +148,7 @@ fn remove_volume(world: &World<'_>, name: &VolumeName) -> Result<Txn, Refusal> {
                 ),
             );
         }
-        if let Some(on) = opener(world, a) {
+        if let Some(on) = opener(world, a, volume) {
             return refuse(
                 Errno::Busy,
                 format!(
@@ -162,16 +162,24 @@ fn remove_volume(world: &World<'_>, name: &VolumeName) -> Result<Txn, Refusal> {
     Ok(txn)
 }
 
-/// A box that has the device open, as far as is known: its own word, its last word if it is away, or its peers'.
-fn opener<'a>(world: &World<'a>, a: &'a Assignment) -> Option<&'a BoxName> {
-    let open_there = |name: &BoxName| {
-        let resource = world.reports.get(name).and_then(|r| r.resource(&a.resource));
-        resource.is_some_and(|r| {
-            let device = r.devices.get(&0).filter(|d| d.minor == a.minor);
-            device.is_some_and(|d| r.role == Role::Primary || d.open == Some(true))
-        })
+/// A box that has the device open, as far as is known: its own word or, where it is away, whether it could still use it.
+fn opener<'a>(world: &World<'a>, a: &'a Assignment, volume: &Volume) -> Option<&'a BoxName> {
+    let device = |r: &'a Resource| r.devices.get(&0).filter(|d| d.minor == a.minor);
+    let current = |name: &BoxName| world.current(name).and_then(|r| r.resource(&a.resource));
+    // Newer tools than Debian 12's tell of readers too.
+    let in_use = |r: &'a Resource| device(r).is_some_and(|d| r.role == Role::Primary || d.open == Some(true));
+    // DRBD 9: with the majority on this side, a box that is away gets errors from it. 8.4: the operator's word counts.
+    let majority_here =
+        a.legs.keys().any(|n| current(n).and_then(device).is_some_and(|d| d.quorum == Some(true)));
+    let left_open = |name: &BoxName| {
+        let last = world.reports.get(name).and_then(|r| r.resource(&a.resource));
+        let was_open = last.is_some_and(in_use);
+        match world.drbd(name) {
+            Some(v) if v.is_9() => was_open && !majority_here,
+            Some(_) | None => volume.primary.as_ref() == Some(name),
+        }
     };
-    // A daemon that is away says nothing, and what it said last is old; its device is in use all the same.
+    // A box of which only the daemon is away says nothing, and its device is in use all the same: DRBD still knows.
     let seen_by = |name: &BoxName| {
         let resource = world.current(name)?.resource(&a.resource)?;
         resource.devices.get(&0).filter(|d| d.minor == a.minor)?;
@@ -182,7 +190,10 @@ fn opener<'a>(world: &World<'a>, a: &'a Assignment) -> Option<&'a BoxName> {
         };
         a.legs.iter().find(is_it).map(|(other, _)| other)
     };
-    a.legs.keys().find(|name| open_there(name)).or_else(|| a.legs.keys().find_map(seen_by))
+    let open_there = |name: &&BoxName| {
+        if world.alive.contains(*name) { current(name).is_some_and(in_use) } else { left_open(name) }
+    };
+    a.legs.keys().find(open_there).or_else(|| a.legs.keys().find_map(seen_by))
 }
 
 fn check_replicas(world: &World<'_>, me: &BoxName, replicas: u8) -> Result<DrbdVersion, Refusal> {
@@ -459,7 +470,7 @@ fn set_disk_pool(
     match &disk.standing {
         Standing::Claimed(there) if there != pool => refuse(
             Errno::Busy,
-            format!("{path} belongs to pool {there}; this version cannot move it to {pool:?}"),
+            format!("{path} belongs to pool {there}; this version cannot move it to \"{pool}\""),
         ),
         Standing::Claimed(_) | Standing::Blank => {
             let record = Record::Disk(wish(pool));

@@ -90,6 +90,8 @@ pub struct Vg {
 pub struct ErrorLine {
     /// Seconds since 1970, by the clock of the box that refused.
     pub at_s: u64,
+    /// Greater than that of any line the box knew of then: clocks of boxes differ, and the newest has to come last.
+    pub number: u64,
     /// What it was about: `volumes/db`, `nodes/box1/disks/vdb`.
     pub about: String,
     /// One sentence.

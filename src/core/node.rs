@@ -12,7 +12,7 @@ use std::{
 use super::{
     admit::admit,
     assign::assign,
-    drbd::{Counters, DiskState, Resource},
+    drbd::{Counters, Device, DiskState, Resource},
     facts::{ErrorLine, Known, Report},
     intent::{Assignment, Change, Intent, Member, Record, Stamp, Txn},
     lanes::Lanes,
@@ -440,7 +440,15 @@ impl Node {
     }
 
     fn keep_refusal(&mut self, about: String, refusal: &Refusal) {
-        self.mine.errors.push(ErrorLine { at_s: self.now_s, about, text: refusal.text.clone() });
+        let others = self.reports.values().flat_map(|report| &report.errors);
+        let newest = others.chain(&self.mine.errors).map(|line| line.number).max().unwrap_or(0);
+        let line = ErrorLine {
+            at_s: self.now_s,
+            number: newest.saturating_add(1),
+            about,
+            text: refusal.text.clone(),
+        };
+        self.mine.errors.push(line);
         let surplus = self.mine.errors.len().saturating_sub(ERRORS_KEPT);
         self.mine.errors.drain(..surplus);
         self.mine_changed();
@@ -494,10 +502,25 @@ impl Node {
         let Some(meta) = self.intent.meta().filter(|_| chosen && may) else { return };
         let resource = self.mine.resource(&meta.resource);
         let device = resource.and_then(|r| r.devices.get(&0));
-        if device.is_some_and(|d| d.minor == meta.minor && d.disk == DiskState::UpToDate) {
+        let good =
+            |d: &Device| d.minor == meta.minor && d.disk == DiskState::UpToDate && d.quorum != Some(false);
+        if device.is_some_and(good) {
             self.lead = Lead::Opening;
             self.out.push(Output::OpenStore { found: self.founding });
         }
+    }
+
+    /// DRBD says that this box is cut off from the majority: whatever is written to the meta resource now fails.
+    fn mind_quorum(&mut self) {
+        if !matches!(self.lead, Lead::Yes { .. }) || self.meta_quorum() != Some(false) {
+            return;
+        }
+        self.resign("the meta resource lost its quorum".to_owned());
+    }
+
+    fn meta_quorum(&self) -> Option<bool> {
+        let meta = self.intent.meta()?;
+        self.mine.resource(&meta.resource)?.devices.get(&0)?.quorum
     }
 
     fn store_opened(&mut self, result: Result<Vec<Record>, String>) {
@@ -794,6 +817,7 @@ impl Node {
     /// After everything that happened: decide, plan, spread.
     fn pump(&mut self) {
         self.expire();
+        self.mind_quorum();
         self.try_lead();
         if self.report_dirty && self.now_ms >= self.report_sent_ms + REPORT_EVERY_MS
             || self.report_sent_ms == 0

@@ -66,8 +66,8 @@ pub fn refusals(view: &View) -> Vec<(&ErrorLine, &BoxName)> {
         .iter()
         .flat_map(|(name, report)| report.errors.iter().map(move |line| (line, name)))
         .collect();
-    // Stable: the lines of one second stay in the order in which their box wrote them.
-    all.sort_by_key(|(line, _)| line.at_s);
+    // Stable: what two boxes refused at the same time is shown in the same order on every box.
+    all.sort_by_key(|(line, _)| line.number);
     all
 }
 

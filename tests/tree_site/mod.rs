@@ -166,7 +166,7 @@ fn run(mounted: Mounted, mut view: View, receive: &Receiver<Event>, asked: &Aske
             }
             Event::Refused(about, refusal, answer) => {
                 at_s += 1;
-                let line = ErrorLine { at_s, about, text: refusal.text.clone() };
+                let line = ErrorLine { at_s, number: at_s, about, text: refusal.text.clone() };
                 world::change_report(&mut view, "box1", |report| report.errors.push(line));
                 mounted.publish(Arc::new(view.clone()));
                 answer(Err(refusal));

@@ -241,8 +241,12 @@ pub fn world() -> View {
         r.devices.get_mut(&0).unwrap().disk = DiskState::Failed;
     });
     change_report(&mut view, "box3", |report| {
-        let line =
-            |at_s, text: &str| ErrorLine { at_s, about: "volumes/web".to_owned(), text: text.to_owned() };
+        let line = |at_s, text: &str| ErrorLine {
+            at_s,
+            number: at_s,
+            about: "volumes/web".to_owned(),
+            text: text.to_owned(),
+        };
         report.errors = vec![
             line(1_772_366_400, "\"1X\" is not a size: the units are K, M, G, T and P; write it like 20G"),
             line(1_772_366_460, "\"\u{e4}\" is not plain ASCII text: write letters, digits and signs"),
