@@ -5,6 +5,9 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
+    io::{self, ErrorKind, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -34,6 +37,8 @@ pub enum LocalError {
     NoCluster,
     #[error("this box belongs to the cluster {0} already")]
     Member(String),
+    #[error("{}: {cause}", path.display())]
+    File { path: PathBuf, cause: io::Error },
 }
 
 /// Who this box is. The secret key never leaves it.
@@ -181,6 +186,41 @@ pub fn check_new(state_dir: &Path) -> Result<(), LocalError> {
     }
 }
 
+fn joining_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("joining")
+}
+
+/// Who this box says that it is when it joins: `fresh`, or what an earlier try said. That one may have been taken in and
+/// its answer lost; with other keys it would be another box of the same name.
+pub fn begin_join(state_dir: &Path, fresh: Identity) -> Result<Identity, LocalError> {
+    let path = joining_path(state_dir);
+    let failed = |cause| LocalError::File { path: path.clone(), cause };
+    match fs::read(&path) {
+        Ok(bytes) => match serde_json::from_slice::<Identity>(&bytes) {
+            Ok(kept) if kept.name == fresh.name => return Ok(kept),
+            Ok(_) | Err(_) => {}
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(failed)?;
+    let write = || {
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        file.write_all(&json(&fresh))?;
+        file.sync_all()?;
+        fs::File::open(state_dir)?.sync_all()
+    };
+    write().map_err(failed)?;
+    Ok(fresh)
+}
+
+/// It belongs to the cluster, and its store says so.
+pub fn end_join(state_dir: &Path) -> Result<(), LocalError> {
+    let path = joining_path(state_dir);
+    fs::remove_file(&path).map_err(|cause| LocalError::File { path, cause })
+}
+
 /// Makes this box a member: one durable commit.
 pub fn create(
     state_dir: &Path,
@@ -219,6 +259,22 @@ mod tests {
                 Op::Delete(key) => drop(records.remove(&key)),
             }
         }
+    }
+
+    #[test]
+    fn a_join_that_is_tried_again_shows_the_same_keys() {
+        let dir = std::env::temp_dir().join(format!("holdfast-joining-{}", std::process::id()));
+        let identity = |name: &str, key: &str| Identity {
+            name: BoxName::new(name).unwrap(),
+            secret_key: key.to_owned(),
+            public_key: key.to_owned(),
+        };
+        assert_eq!(begin_join(&dir, identity("box2", "a")).unwrap(), identity("box2", "a"));
+        assert_eq!(begin_join(&dir, identity("box2", "b")).unwrap(), identity("box2", "a"));
+        assert_eq!(begin_join(&dir, identity("box3", "c")).unwrap(), identity("box3", "c"));
+        end_join(&dir).unwrap();
+        assert_eq!(begin_join(&dir, identity("box3", "d")).unwrap(), identity("box3", "d"));
+        fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]

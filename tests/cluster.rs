@@ -986,3 +986,10 @@ fn a_volume_with_the_minor_of_one_that_grew_grows_too() {
     let sizes: Vec<_> = c.boxes.values().filter_map(|m| m.drbd.get("web")).map(|d| d.3).collect();
     assert!(sizes.iter().all(|kib| *kib == GIB / 1024), "{sizes:?}");
 }
+
+#[test]
+fn a_late_answer_of_a_store_that_was_given_up_ends_no_leadership() {
+    let mut c = Cluster::new(1, 9);
+    c.take(&b("box1"), Input::Committed { seq: 1, result: Err("late".into()) });
+    assert!(c.boxes[&b("box1")].node.leads());
+}

@@ -381,10 +381,14 @@ impl Node {
     }
 
     fn committed(&mut self, seq: u64, result: Result<(), String>) {
+        let Lead::Yes { queue, durable, .. } = &mut self.lead else { return };
+        // Of a store that was given up, all that waited is answered: that says nothing of the one that is open now.
+        if !queue.iter().any(|p| p.seq == seq) {
+            return;
+        }
         if let Err(why) = result {
             return self.resign(why);
         }
-        let Lead::Yes { queue, durable, .. } = &mut self.lead else { return };
         if queue.front().is_none_or(|p| p.seq != seq) {
             return;
         }

@@ -188,7 +188,19 @@ fn finished(argv: &str, status: ExitStatus, pipes: &Pipes) -> Result<Output, Run
 /// The first ten lines that say something, each bounded: DRBD's additional information from the kernel comes late.
 fn first_lines(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).take(10);
-    lines.map(|line| line.chars().take(300).collect::<String>()).collect::<Vec<_>>().join("\n")
+    lines
+        .map(|line| without_secrets(line).chars().take(300).collect::<String>())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// drbdadm prints the drbdsetup call that failed with all its options; what is said here ends up in logs and in the tree.
+fn without_secrets(line: &str) -> String {
+    const SECRET: &str = "shared-secret";
+    let Some((before, after)) = line.split_once(SECRET) else { return line.to_owned() };
+    let rest = after.trim_start_matches(['=', ' ', '"', '\'']);
+    let end = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
+    format!("{before}{SECRET}=...{}", without_secrets(&rest[end..]))
 }
 
 /// Kills the process group of a child. False: it did not go.

@@ -123,3 +123,12 @@ fn a_talker_dies_with_the_thread_that_started_it() {
     assert_eq!(status.signal(), Some(9));
     drop(reader.read(&mut [0; 64]));
 }
+
+#[test]
+fn a_failed_calls_secret_is_not_repeated() {
+    let said = "Command 'drbdsetup new-peer db 1 --_name=box2 --shared-secret=0123abcd --verify-alg=crc32c' terminated \
+                with exit code 10\nshared-secret \"77ff\"; shared-secret";
+    let kept = first_lines(said);
+    assert!(kept.contains("--shared-secret=... --verify-alg=crc32c' terminated"), "{kept}");
+    assert!(!kept.contains("0123abcd") && !kept.contains("77ff"), "{kept}");
+}
