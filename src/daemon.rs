@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, SyncSender},
@@ -16,7 +17,7 @@ use std::{
 use crate::{
     core::{
         hex,
-        intent::{Member, PEER_PORT, Record, Txn},
+        intent::{Change, Member, PEER_PORT, Record, Txn},
         message::{JoinAnswer, JoinAsk, Message},
         names::BoxName,
         node::{Input, Node, Output, Source},
@@ -43,6 +44,8 @@ const WORKERS: usize = 16;
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// The meta resource's text export is written so often at most.
 const EXPORT_EVERY: Duration = Duration::from_secs(5);
+/// What the own store did not take is offered again after so long.
+const SAVE_AGAIN: Duration = Duration::from_secs(2);
 /// Events taken in one go before the view is made anew.
 const BATCH: usize = 64;
 
@@ -88,6 +91,8 @@ pub struct Daemon {
     looked: Instant,
     exported: Instant,
     export_due: bool,
+    /// The own store did not take a change: it is given everything, before any other change, from then on.
+    save_all: Option<Instant>,
 }
 
 impl Daemon {
@@ -111,6 +116,7 @@ impl Daemon {
             looked: now,
             exported: now,
             export_due: false,
+            save_all: None,
         }
     }
 
@@ -208,7 +214,9 @@ impl Daemon {
             Output::Save { whole, txn } => self.save(whole, &txn),
             Output::Founded => {
                 log::info!("the cluster is founded");
-                self.save_ops(Keeper::founded());
+                if !self.save_ops(Keeper::founded()) {
+                    log::error!("this box's own store does not take that the cluster is founded");
+                }
             }
             Output::Run(job) => {
                 self.jobs.push_back(job);
@@ -239,18 +247,24 @@ impl Daemon {
         }
     }
 
+    /// A copy that lacks one change and has the stamp of a later one would be taken for whole.
     fn save(&mut self, whole: bool, txn: &Txn) {
+        if self.save_all.is_some() && !whole {
+            return;
+        }
         let ops = self.keeper.ops(whole, txn);
-        self.save_ops(ops);
+        let removed = Keeper::removed(&ops);
+        let taken = self.save_ops(ops);
+        if !taken {
+            self.keeper.not_taken(removed);
+            log::error!("this box's own store takes no more changes for now: its copy of the intent is old");
+        }
+        self.save_all = (!taken).then(Instant::now);
     }
 
-    fn save_ops(&mut self, ops: Vec<crate::edge::store::Op>) {
+    fn save_ops(&mut self, ops: Vec<crate::edge::store::Op>) -> bool {
         self.next_local += 1;
-        if !self.edges.local.commit(self.next_local, ops) {
-            log::error!(
-                "this box's own store takes no more commits: its copy of the intent is old from now on"
-            );
-        }
+        self.edges.local.commit(self.next_local, ops)
     }
 
     fn set_members(&mut self, members: &[Member]) {
@@ -364,6 +378,10 @@ impl Daemon {
             self.looked = Instant::now();
             [Source::Vgs, Source::Disks, Source::Conf].into_iter().for_each(|s| self.edges.observers.look(s));
         }
+        if self.save_all.is_some_and(|since| since.elapsed() >= SAVE_AGAIN) {
+            let all = self.node.intent().records().into_iter().map(Change::Put).collect();
+            self.save(true, &all);
+        }
         if self.export_due && self.exported.elapsed() >= EXPORT_EVERY && self.node.leads() {
             self.export_due = false;
             self.exported = Instant::now();
@@ -381,7 +399,9 @@ impl Daemon {
             let worker = std::thread::Builder::new().name("worker".to_owned());
             let lane = job.lane.clone();
             let spawned = worker.spawn(move || {
-                let (steps, result) = work(host.as_ref(), &job);
+                let done = catch_unwind(AssertUnwindSafe(|| work(host.as_ref(), &job)));
+                // Without an end of it the lane would be taken for busy for ever.
+                let (steps, result) = done.unwrap_or_else(|_| panicked(&job));
                 drop(events.send(Event::Node(Input::JobDone { lane: job.lane, steps, result })));
                 drop(events.send(Event::WorkerFree));
             });
@@ -402,6 +422,16 @@ impl Daemon {
         if let Err(error) = local.stop() {
             log::warn!("this box's own store: {error}");
         }
+    }
+}
+
+/// The answer for a worker with a bug: its steps are looked at and tried again like others that failed.
+fn panicked(job: &Job) -> (Vec<Step>, Result<(), (Step, StepError)>) {
+    let text = "a bug in holdfast ended it; the log says where".to_owned();
+    let error = StepError { class: StepClass::Refused, text };
+    match job.steps.first() {
+        Some(step) => (job.steps.clone(), Err((step.clone(), error))),
+        None => (Vec::new(), Ok(())),
     }
 }
 

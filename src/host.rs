@@ -49,12 +49,7 @@ impl RealHost {
     }
 
     fn claim(&self, pool: &PoolName, device: &str, ident: &DiskIdent) -> Result<(), StepError> {
-        // A PV is not blank; it is ours already, or it is told what it is by the probes.
-        if self.lvm.pools_by_device()?.get(device) == Some(&Some(pool.clone())) {
-            return Ok(());
-        }
-        self.disks.must_be_blank(device, ident)?;
-        self.lvm.claim(pool, device)
+        self.lvm.claim(pool, device, || self.disks.must_be_blank(device, ident))
     }
 }
 

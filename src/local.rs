@@ -143,6 +143,20 @@ impl Keeper {
         ops
     }
 
+    /// What the store did not take of `ops`' removals may still be there: the next whole state removes it.
+    pub fn not_taken(&mut self, removed: Vec<String>) {
+        self.keys.extend(removed);
+    }
+
+    /// The keys that `ops` removes.
+    pub fn removed(ops: &[Op]) -> Vec<String> {
+        let key = |op: &Op| match op {
+            Op::Delete(key) => key.strip_prefix(INTENT).map(str::to_owned),
+            Op::Put(..) => None,
+        };
+        ops.iter().filter_map(key).collect()
+    }
+
     /// The cluster is founded.
     pub fn founded() -> Vec<Op> {
         vec![Op::Delete(FOUNDING.to_owned())]
@@ -227,5 +241,10 @@ mod tests {
         assert_eq!(local.intent.pools.keys().map(PoolName::as_str).collect::<Vec<_>>(), ["c"]);
         assert_eq!(local.intent.stamp.revision, 2);
         assert!(!local.founding);
+        let lost = keeper.ops(false, &vec![Change::Delete("pool/c".to_owned())]);
+        keeper.not_taken(Keeper::removed(&lost));
+        applied(&mut records, keeper.ops(true, &vec![pool("d")]));
+        let pools = read(&records).unwrap().intent.pools;
+        assert_eq!(pools.keys().map(PoolName::as_str).collect::<Vec<_>>(), ["d"]);
     }
 }

@@ -1,13 +1,20 @@
 //! Threads that look at the machine when told to, one for each source: a request that comes while one looks is not lost,
 //! and many of them are one.
 
-use std::sync::{
-    Arc,
-    mpsc::{SyncSender, sync_channel},
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        mpsc::{SyncSender, sync_channel},
+    },
 };
 
 use crate::{
-    core::node::{Input, Source},
+    core::{
+        facts::Known,
+        node::{Facts, Input, Source},
+    },
     event::Event,
     host::Host,
 };
@@ -29,7 +36,9 @@ impl Observers {
             let (host, events) = (Arc::clone(host), events.clone());
             std::thread::Builder::new().name("observer".to_owned()).spawn(move || {
                 while asked.recv().is_ok() {
-                    let facts = host.observe(source);
+                    // Steps wait for what is seen; a bug in looking must not let them wait for ever.
+                    let seen = catch_unwind(AssertUnwindSafe(|| host.observe(source)));
+                    let facts = seen.unwrap_or_else(|_| unknown(source));
                     if events.send(Event::Node(Input::Facts(facts))).is_err() {
                         return;
                     }
@@ -55,5 +64,15 @@ impl Observers {
         };
         // Full: it will be looked at anyway. Gone: the daemon ends.
         let _ = ask.try_send(());
+    }
+}
+
+fn unknown(source: Source) -> Facts {
+    let why = "a bug in holdfast ended the look at it; the log says where".to_owned();
+    match source {
+        Source::Disks => Facts::Disks(Known::Unknown(why)),
+        Source::Vgs => Facts::Vgs(Known::Unknown(why)),
+        Source::Conf => Facts::Conf(Known::Unknown(why)),
+        Source::Counters => Facts::Counters(BTreeMap::new()),
     }
 }

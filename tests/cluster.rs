@@ -18,7 +18,7 @@ use holdfast::core::{
     node::{Facts, Input, Node, Output, Source},
     refusal::{Errno, Refusal},
     size::Size,
-    step::{SeedHow, Step, StepClass, StepError},
+    step::{Job, SeedHow, Step, StepClass, StepError},
     wish::{Or, Request, VolumeChange, Wish},
 };
 
@@ -42,9 +42,14 @@ struct Cluster {
     store: BTreeMap<String, Record>,
     links: BTreeSet<(BoxName, BoxName)>,
     cut: BTreeSet<(BoxName, BoxName)>,
+    /// Boxes whose daemon has no links, while their DRBD has.
+    deaf: BTreeSet<BoxName>,
     queue: VecDeque<(BoxName, Input)>,
     answers: BTreeMap<u64, Result<(), Refusal>>,
     steps: Vec<String>,
+    /// Jobs of this box take their time, until they are let go.
+    slow: Option<BoxName>,
+    held: Vec<(Intent, Job)>,
     now_ms: u64,
     tickets: u64,
 }
@@ -97,9 +102,12 @@ impl Cluster {
             store: BTreeMap::new(),
             links: BTreeSet::new(),
             cut: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             queue: VecDeque::new(),
             answers: BTreeMap::new(),
             steps: Vec::new(),
+            slow: None,
+            held: Vec::new(),
             now_ms: 1,
             tickets: 0,
         };
@@ -268,7 +276,9 @@ impl Cluster {
                     && self.boxes[y].on
                     && knows(&self.boxes[x], y)
                     && knows(&self.boxes[y], x)
-                    && !self.cut.contains(&(x.clone(), y.clone()));
+                    && !self.cut.contains(&(x.clone(), y.clone()))
+                    && !self.deaf.contains(x)
+                    && !self.deaf.contains(y);
                 let link = (x.clone(), y.clone());
                 if up && self.links.insert(link.clone()) {
                     self.queue.push_back((x.clone(), Input::LinkUp(y.clone())));
@@ -326,28 +336,49 @@ impl Cluster {
             Output::CloseStore => self.boxes.get_mut(name).unwrap().mounted = false,
             Output::Save { whole, txn } => apply(&mut self.boxes.get_mut(name).unwrap().saved, whole, &txn),
             Output::Run(job) => {
-                let mut result = Ok(());
-                for step in &job.steps {
-                    self.steps.push(format!("{name}: {step}"));
-                    if let Err(error) = self.step(name, step) {
-                        result = Err((step.clone(), error));
-                        break;
-                    }
+                let intent = Intent::clone(self.boxes[name].node.intent());
+                match self.slow.as_ref() == Some(name) {
+                    true => self.held.push((intent, job)),
+                    false => self.work(name, &intent, job),
                 }
-                self.queue
-                    .push_back((name.clone(), Input::JobDone { lane: job.lane, steps: job.steps, result }));
             }
             Output::Observe(source) => self.observe(name, source),
             Output::Founded | Output::Members(_) | Output::JoinSecret(_) => {}
         }
     }
 
-    fn step(&mut self, name: &BoxName, step: &Step) -> Result<(), StepError> {
+    /// `intent`: what the job was made from.
+    fn work(&mut self, name: &BoxName, intent: &Intent, job: Job) {
+        let mut result = Ok(());
+        for step in &job.steps {
+            self.steps.push(format!("{name}: {step}"));
+            if let Err(error) = self.step(name, intent, step) {
+                result = Err((step.clone(), error));
+                break;
+            }
+        }
+        self.queue.push_back((name.clone(), Input::JobDone { lane: job.lane, steps: job.steps, result }));
+    }
+
+    /// The jobs of the slow box are done now, and it is slow no more.
+    fn let_go(&mut self) {
+        let Some(name) = self.slow.take() else { return };
+        for (intent, job) in std::mem::take(&mut self.held) {
+            self.work(&name, &intent, job);
+        }
+    }
+
+    fn rounds(&mut self, n: usize) {
+        for _ in 0..n {
+            self.round();
+        }
+    }
+
+    fn step(&mut self, name: &BoxName, intent: &Intent, step: &Step) -> Result<(), StepError> {
         let refused = |text: &str| Err(StepError { class: StepClass::Refused, text: text.to_owned() });
         let legs_up: Vec<_> =
             self.boxes.values().filter(|m| m.on).flat_map(|m| m.drbd.keys().cloned()).collect();
         let machine = self.boxes.get_mut(name).unwrap();
-        let intent = machine.node.intent().clone();
         match step {
             Step::ClaimDisk { pool, device, .. } => {
                 let disk = machine.disks.values_mut().find(|d| &d.device == device).unwrap();
@@ -798,4 +829,160 @@ fn one_box_alone_leads_itself() {
     c.wish("box1", Wish::ChangeVolume(vol("db"), one)).unwrap();
     c.settle();
     assert_eq!(c.disks("db"), [DiskState::UpToDate]);
+}
+
+#[test]
+fn a_leg_that_is_still_being_made_when_its_volume_goes_is_not_forgotten() {
+    for linked in [true, false] {
+        let mut c = Cluster::new(3, 9);
+        let on = |names: &[&str]| Some(Place::Boxes(names.iter().map(|n| b(n)).collect()));
+        c.wish("box1", Wish::MakeVolume(vol("db"))).unwrap();
+        c.slow = Some(b("box2"));
+        c.wish(
+            "box1",
+            Wish::ChangeVolume(vol("db"), VolumeChange { place: on(&["box1", "box2"]), ..size("64M") }),
+        )
+        .unwrap();
+        c.rounds(5);
+        assert!(!c.held.is_empty(), "box2 makes its LV");
+        if !linked {
+            c.cut.extend([(b("box1"), b("box2")), (b("box2"), b("box1"))]);
+            c.rounds(2);
+            c.let_go();
+            c.rounds(20);
+        }
+        c.wish("box1", Wish::RemoveVolume(vol("db"))).unwrap();
+        c.rounds(20);
+        let leaves = &c.boxes[&b("box1")].node.intent().leaves;
+        assert_eq!(leaves.values().map(|l| &l.on).collect::<Vec<_>>(), [&b("box2")]);
+        c.let_go();
+        c.mend();
+        assert!(c.boxes[&b("box1")].node.intent().leaves.is_empty());
+        for machine in c.boxes.values() {
+            assert!(!machine.drbd.contains_key("db") && !machine.conf.contains_key("db"));
+            assert!(machine.vgs[&pool()].lvs.iter().all(|lv| lv.name != "db.0"), "an LV is left behind");
+        }
+    }
+}
+
+#[test]
+fn what_is_in_use_on_a_box_whose_daemon_is_away_is_not_removed() {
+    for major in [8, 9] {
+        let mut c = Cluster::new(3, major);
+        let on = Some(Place::Boxes(BTreeSet::from([b("box1"), b("box2")])));
+        c.wish("box1", Wish::MakeVolume(vol("db"))).unwrap();
+        c.wish("box1", Wish::ChangeVolume(vol("db"), VolumeChange { place: on, ..size("64M") })).unwrap();
+        c.settle();
+        c.deaf.insert(b("box2"));
+        c.rounds(10);
+        c.boxes.get_mut(&b("box2")).unwrap().drbd.get_mut("db").unwrap().1 = Role::Primary;
+        c.rounds(10);
+        let refusal = c.wish("box1", Wish::RemoveVolume(vol("db"))).unwrap_err();
+        assert_eq!(refusal.errno, Errno::Busy);
+        assert!(refusal.text.contains("box2"), "{refusal}");
+        c.boxes.get_mut(&b("box2")).unwrap().drbd.get_mut("db").unwrap().1 = Role::Secondary;
+        c.rounds(10);
+        c.slow = Some(b("box1"));
+        c.wish("box1", Wish::RemoveVolume(vol("db"))).unwrap();
+        c.boxes.get_mut(&b("box2")).unwrap().drbd.get_mut("db").unwrap().1 = Role::Primary;
+        c.held.clear();
+        let all = c.resources(&b("box1"));
+        c.take(&b("box1"), Input::Facts(Facts::Drbd(Known::Known(all))));
+        let plan = c.boxes[&b("box1")].node.view().plan;
+        assert!(!plan.iter().any(|s| s.contains("db")), "it was opened meanwhile: {plan:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_told_is_not_removed() {
+    let mut c = Cluster::new(2, 9);
+    c.make("db", "64M");
+    c.take(&b("box1"), Input::Facts(Facts::Drbd(Known::Unknown("lost".into()))));
+    let ticket = 1_000_000;
+    let request = Request { seed: "a".repeat(64), wish: Wish::RemoveVolume(vol("db")) };
+    c.take(&b("box1"), Input::Wish { ticket, about: "test".into(), request });
+    assert_eq!(c.answers[&ticket].as_ref().unwrap_err().errno, Errno::Busy);
+}
+
+#[test]
+fn what_is_written_larger_before_it_is_born_grows_after() {
+    for major in [8, 9] {
+        let mut c = Cluster::new(3, major);
+        let on = Some(Place::Boxes(BTreeSet::from([b("box1"), b("box2")])));
+        c.wish("box1", Wish::MakeVolume(vol("db"))).unwrap();
+        c.slow = Some(b("box2"));
+        c.wish("box1", Wish::ChangeVolume(vol("db"), VolumeChange { place: on, ..size("64M") })).unwrap();
+        c.rounds(10);
+        c.wish("box1", Wish::ChangeVolume(vol("db"), size("1G"))).unwrap();
+        c.rounds(10);
+        c.let_go();
+        c.settle();
+        let place = |what: &str| c.steps.iter().position(|s| s.contains(what) && s.contains("db"));
+        let born = place("equal").unwrap();
+        assert!(place("grow LV").unwrap() > born && place("resize").unwrap() > born, "{:#?}", c.steps);
+        let sizes: Vec<_> = c.boxes.values().filter_map(|m| m.drbd.get("db")).map(|d| d.3).collect();
+        assert!(sizes.iter().all(|kib| *kib == GIB / 1024), "{sizes:?}");
+    }
+}
+
+#[test]
+fn a_daemon_that_starts_from_an_old_copy_changes_nothing_that_runs() {
+    let mut c = Cluster::new(3, 9);
+    c.make("db", "64M");
+    let away = c.legs("db").iter().find(|n| *n != "box1" && !n.starts_with('(')).unwrap().clone();
+    let old = c.boxes[&b(&away)].saved.clone();
+    let three = VolumeChange { replicas: Some(Or::Set(3)), ..Default::default() };
+    c.wish("box1", Wish::ChangeVolume(vol("db"), three)).unwrap();
+    c.settle();
+    c.power_off("box1");
+    c.steps.clear();
+    let report = Report { drbd_version: Some(c.drbd), since_s: 1, ..Report::default() };
+    let node = Node::new(b(&away), Intent::from_records(old.into_values()), false, report, c.now_ms);
+    c.boxes.get_mut(&b(&away)).unwrap().node = node;
+    c.look_at_all(&away);
+    c.settle();
+    assert_eq!(c.steps, Vec::<String>::new());
+}
+
+#[test]
+fn many_writes_at_once_are_all_answered() {
+    let mut c = Cluster::new(1, 9);
+    for n in 0..500_u64 {
+        let wish =
+            if n < 150 { Wish::MakeVolume(vol(&format!("v{n}"))) } else { Wish::RemoveVolume(vol("no")) };
+        let request = Request { seed: format!("{n:016x}{n:048x}"), wish };
+        c.queue.push_back((b("box1"), Input::Wish { ticket: 1_000 + n, about: "test".into(), request }));
+    }
+    c.rounds(3);
+    assert_eq!(c.answers.len(), 500);
+    assert_eq!(c.answers.values().filter(|a| a.is_ok()).count(), 150);
+}
+
+#[test]
+fn nothing_is_promised_of_a_box_that_is_away() {
+    let mut c = Cluster::new(3, 9);
+    c.make("db", "64M");
+    let away = c.legs("db").iter().find(|n| *n != "box1" && !n.starts_with('(')).unwrap().clone();
+    c.power_off(&away);
+    let refusal = c.wish("box1", Wish::ChangeVolume(vol("db"), size("3G"))).unwrap_err();
+    assert_eq!(refusal.errno, Errno::Failed, "{refusal}");
+    assert!(refusal.text.contains(&away), "{refusal}");
+    c.power_back(&away);
+    c.wish("box1", Wish::ChangeVolume(vol("db"), size("3G"))).unwrap();
+    c.settle();
+}
+
+#[test]
+fn a_volume_with_the_minor_of_one_that_grew_grows_too() {
+    let mut c = Cluster::new(3, 9);
+    c.make("db", "64M");
+    c.wish("box1", Wish::ChangeVolume(vol("db"), size("2G"))).unwrap();
+    c.settle();
+    c.wish("box1", Wish::RemoveVolume(vol("db"))).unwrap();
+    c.settle();
+    c.make("web", "64M");
+    c.wish("box1", Wish::ChangeVolume(vol("web"), size("1G"))).unwrap();
+    c.settle();
+    let sizes: Vec<_> = c.boxes.values().filter_map(|m| m.drbd.get("web")).map(|d| d.3).collect();
+    assert!(sizes.iter().all(|kib| *kib == GIB / 1024), "{sizes:?}");
 }

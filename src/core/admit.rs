@@ -9,6 +9,7 @@ use super::{
     claim::Standing,
     conf,
     drbd::{DrbdVersion, Resource, Role},
+    hex,
     intent::{
         Assignment, Change, Cluster, DiskWish, Group, Intent, Leg, Member, Place, Pool, PoolKind, Record,
         Txn, Volume,
@@ -30,6 +31,10 @@ fn refuse<T>(errno: Errno, text: impl Into<String>) -> Result<T, Refusal> {
 /// What granting `request` changes, decided by the leader `me`. An empty transaction: it is so already.
 pub fn admit(world: &World<'_>, me: &BoxName, request: &Request) -> Result<Txn, Refusal> {
     let intent = world.intent;
+    // Ids and secrets are taken from it, and secrets are written into .res files; another box may have sent it.
+    if hex::key(&request.seed).is_none() {
+        return refuse(Errno::Invalid, "the request carries no 64 hexadecimal digits");
+    }
     match &request.wish {
         Wish::MakeVolume(name) => make_volume(intent, name, request),
         Wish::RemoveVolume(name) => remove_volume(world, name),
@@ -135,6 +140,14 @@ fn remove_volume(world: &World<'_>, name: &VolumeName) -> Result<Txn, Refusal> {
     let volume = find_volume(world.intent, name)?;
     let mut txn = vec![Change::Delete(Record::Volume(volume.clone()).key())];
     if let Some(a) = world.intent.assignments.get(&volume.id) {
+        if let Some((on, why)) = a.legs.keys().find_map(|on| Some((on, world.current(on)?.drbd.why()?))) {
+            return refuse(
+                Errno::Busy,
+                format!(
+                    "whether {name} is in use cannot be told: {on} does not know its DRBD ({why}); try again"
+                ),
+            );
+        }
         if let Some(on) = opener(world, a, volume) {
             return refuse(
                 Errno::Busy,
@@ -149,26 +162,35 @@ fn remove_volume(world: &World<'_>, name: &VolumeName) -> Result<Txn, Refusal> {
     Ok(txn)
 }
 
-/// A box that has the device open, as far as is known: its own word or, where it is away, whether it could still use it.
+/// A box that has the device open, as far as is known: by its own word, by its peers', or, where it is away, because it
+/// could still use it.
 fn opener<'a>(world: &World<'a>, a: &'a Assignment, volume: &Volume) -> Option<&'a BoxName> {
     let device = |r: &'a Resource| r.devices.get(&0).filter(|d| d.minor == a.minor);
     let current = |name: &BoxName| world.current(name).and_then(|r| r.resource(&a.resource));
     // Newer tools than Debian 12's tell of readers too.
     let in_use = |r: &'a Resource| device(r).is_some_and(|d| r.role == Role::Primary || d.open == Some(true));
     // DRBD 9: with the majority on this side, a box that is away gets errors from it. 8.4: the operator's word counts.
-    let majority_here =
-        a.legs.keys().any(|n| current(n).and_then(device).is_some_and(|d| d.quorum == Some(true)));
-    let left_open = |name: &BoxName| {
-        let last = world.reports.get(name).and_then(|r| r.resource(&a.resource));
-        let was_open = last.is_some_and(in_use);
-        match world.drbd(name) {
-            Some(v) if v.is_9() => was_open && !majority_here,
-            Some(_) | None => volume.primary.as_ref() == Some(name),
-        }
+    let quorum = |n: &BoxName| current(n).and_then(device).is_some_and(|d| d.quorum == Some(true));
+    let majority_here = a.legs.len() > 2 && a.legs.keys().any(quorum);
+    let drbd_9 = a.legs.keys().any(|n| world.drbd(n).is_some_and(DrbdVersion::is_9));
+    let left_open = |name: &BoxName| match (drbd_9, world.reports.get(name)) {
+        (false, _) => volume.primary.as_ref() == Some(name),
+        (true, None) => a.born && !majority_here,
+        (true, Some(last)) => !majority_here && last.resource(&a.resource).is_some_and(in_use),
     };
-    a.legs.keys().find(|name| {
-        if world.alive.contains(*name) { current(name).is_some_and(in_use) } else { left_open(name) }
-    })
+    // A daemon that is away says nothing, and what it said last is old; its device is in use all the same.
+    let seen_by = |name: &BoxName| {
+        let resource = current(name).filter(|r| device(r).is_some())?;
+        let (id, _) = resource.peers.iter().find(|(_, peer)| peer.role == Role::Primary)?;
+        let is_it = |(other, leg): &(&'a BoxName, &Leg)| {
+            *other != name && if drbd_9 { leg.node_id == *id } else { leg.pool.is_some() }
+        };
+        a.legs.iter().find(is_it).map(|(other, _)| other)
+    };
+    let away = |name: &BoxName| !world.alive.contains(name) && left_open(name);
+    let mut legs = a.legs.keys();
+    legs.find(|name| current(name).is_some_and(in_use) || away(name))
+        .or_else(|| a.legs.keys().find_map(seen_by))
 }
 
 fn check_replicas(world: &World<'_>, me: &BoxName, replicas: u8) -> Result<DrbdVersion, Refusal> {
@@ -302,15 +324,28 @@ fn check_built(intent: &Intent, a: &Assignment, new: &Volume) -> Result<(), Refu
 }
 
 fn check_growth(world: &World<'_>, a: &Assignment, size: Size, drbd: DrbdVersion) -> Result<(), Refusal> {
+    if size <= a.size {
+        return Ok(());
+    }
+    // It could not grow before all of them are there; and a size that does not fit could never be taken back.
+    let legs = a.legs.iter().filter_map(|(name, leg)| Some((name, leg.pool.as_ref()?)));
+    if let Some((name, _)) = legs.clone().find(|(name, pool)| world.room(name, pool).is_none()) {
+        return refuse(
+            Errno::Failed,
+            format!(
+                "{} cannot grow now: whether there is room on {name} cannot be told; try again when {name} is back",
+                a.resource
+            ),
+        );
+    }
     let more = conf::lv_size_for(size, drbd).bytes().saturating_sub(conf::lv_size_for(a.size, drbd).bytes());
-    let short = |(name, leg): (&BoxName, &Leg)| {
-        let pool = leg.pool.as_ref()?;
+    let short = |(name, pool): (&BoxName, &PoolName)| {
         let room = world.room(name, pool)?;
         (room.bytes() < more).then(|| {
             format!("{name}: pool {pool} has {} free, {} more wanted", room.about(), Size(more).about())
         })
     };
-    let lacking: Vec<_> = a.legs.iter().filter_map(short).collect();
+    let lacking: Vec<_> = legs.filter_map(short).collect();
     if lacking.is_empty() {
         return Ok(());
     }
@@ -515,6 +550,9 @@ fn change_cluster(intent: &Intent, change: impl FnOnce(&mut Cluster)) -> Result<
 }
 
 fn join(intent: &Intent, member: &Member) -> Result<Txn, Refusal> {
+    if hex::key(&member.public_key).is_none() {
+        return refuse(Errno::Invalid, format!("{} shows no public key", member.name));
+    }
     match intent.members.get(&member.name) {
         Some(there) if there == member => Ok(Txn::new()),
         Some(there) if there.public_key != member.public_key => refuse(

@@ -258,16 +258,9 @@ fn choose_seed(a: &mut Assignment) {
     }
 }
 
-/// Leaves whose box is known to have nothing left: no resource with that minor, no LV.
+/// Leaves whose box says that it has nothing left of them.
 fn finished_leaves(world: &World<'_>) -> Txn {
-    let done = |l: &&Leave| {
-        let Some(report) = world.current(&l.on) else { return false };
-        let (Some(resources), Some(vgs)) = (report.drbd.known(), report.vgs.known()) else { return false };
-        let up = resources.values().any(|r| r.devices.values().any(|d| d.minor == l.minor));
-        let lv =
-            vgs.values().any(|vg| vg.lvs.iter().any(|lv| lv.id == l.id && lv.generation == l.leg.generation));
-        !up && !lv
-    };
-    let gone = world.intent.leaves.values().filter(done);
-    gone.map(|l| Change::Delete(Record::Leave(l.clone()).key())).collect()
+    let leaves = world.intent.leaves.iter();
+    let gone = leaves.filter(|(key, l)| world.current(&l.on).is_some_and(|r| r.left.contains(*key)));
+    gone.map(|(key, _)| Change::Delete(key.clone())).collect()
 }

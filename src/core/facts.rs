@@ -2,7 +2,7 @@
 //!
 //! Every source is [`Known`] or unknown. Unknown never leads to a destructive step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,14 @@ impl<T> Known<T> {
         match self {
             Known::Known(fact) => Some(fact),
             Known::Unknown(_) => None,
+        }
+    }
+
+    /// Why it is not known, where it is not.
+    pub fn why(&self) -> Option<&str> {
+        match self {
+            Known::Known(_) => None,
+            Known::Unknown(why) => Some(why),
         }
     }
 }
@@ -115,6 +123,9 @@ pub struct Report {
     pub trouble: BTreeMap<String, String>,
     /// The newest refusals of writes that were made on this box.
     pub errors: Vec<ErrorLine>,
+    /// Keys of the leaves that this box was told of and has nothing left of. Only its own word counts: that a report
+    /// shows no LV may mean that it is older than the LV.
+    pub left: BTreeSet<String>,
 }
 
 impl Report {

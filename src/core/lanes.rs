@@ -103,6 +103,12 @@ impl Lanes {
         !self.lanes.contains_key(name)
     }
 
+    /// Nothing runs in this lane, and all that ran has been looked at.
+    pub fn is_settled(&self, name: &str, now_ms: u64) -> bool {
+        let settled = |l: &Lane| !l.running && !l.wedged && l.awaits.is_empty() && now_ms >= l.drbd_until_ms;
+        self.lanes.get(name).is_none_or(settled)
+    }
+
     /// The next time at which a paused lane may go on.
     pub fn next_wake_ms(&self) -> Option<u64> {
         let paused = self.lanes.values().filter(|l| !l.running && !l.wedged && l.awaits.is_empty());

@@ -123,7 +123,14 @@ name!(
 
 /// What stays the same of a disk when its kernel name changes: WWN, serial or, with neither, its slot.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "String")]
 pub struct DiskIdent(String);
+
+impl From<String> for DiskIdent {
+    fn from(text: String) -> Self {
+        Self::new(&text)
+    }
+}
 
 impl DiskIdent {
     /// What a device says of itself is not to be trusted with lengths and control characters: at most 96 printable
@@ -142,7 +149,15 @@ impl fmt::Display for DiskIdent {
 
 /// A volume's identity for life: 16 hexadecimal digits, made at random when the volume is made.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct VolumeId(String);
+
+impl TryFrom<String> for VolumeId {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text).ok_or_else(|| format!("{text:?} is not an id: it has 16 hexadecimal digits"))
+    }
+}
 
 impl VolumeId {
     /// Takes 16 lower-case hexadecimal digits; None for anything else.
@@ -193,6 +208,7 @@ mod tests {
         assert!(VolumeId::parse("0123456789abcdef").is_some());
         for bad in ["", "0123456789abcde", "0123456789ABCDEF", "0123456789abcdeg"] {
             assert!(VolumeId::parse(bad).is_none(), "{bad}");
+            assert!(serde_json::from_str::<VolumeId>(&format!("{bad:?}")).is_err(), "{bad}");
         }
     }
 }

@@ -19,7 +19,7 @@ use super::{
     message::Message,
     names::BoxName,
     place::World,
-    plan::{Here, plan},
+    plan::{Here, left, plan},
     refusal::{Errno, Refusal},
     status::WEDGED,
     step::{Job, Step, StepClass, StepError},
@@ -215,6 +215,9 @@ pub struct Node {
     intent: Arc<Intent>,
     mine: Report,
     reports: BTreeMap<BoxName, Arc<Report>>,
+    /// The boxes that can be spoken to.
+    linked: BTreeSet<BoxName>,
+    /// Those of them that have told of themselves since, and this one: what is known of others is old.
     alive: BTreeSet<BoxName>,
     /// The box that said that it leads, while its word is current here.
     leader: Option<BoxName>,
@@ -247,6 +250,7 @@ impl Node {
             intent: Arc::new(intent),
             mine,
             reports: BTreeMap::new(),
+            linked: BTreeSet::new(),
             leader: None,
             lead: Lead::No,
             next_seq: 1,
@@ -280,7 +284,9 @@ impl Node {
 
     /// A line for `health` that stays until the daemon ends.
     pub fn note(&mut self, line: String) {
-        self.notes.push(line);
+        if !self.notes.contains(&line) {
+            self.notes.push(line);
+        }
     }
 
     /// Takes one thing that happened, at `now_ms` of a clock that never goes back and `now_s` seconds since 1970.
@@ -343,8 +349,8 @@ impl Node {
 
     /// The leader's answer to one request: refused now, or committed first.
     fn grant(&mut self, asker: Asker, request: &Request) {
-        let Lead::Yes { tip, queue, .. } = &self.lead else { return };
-        if queue.len() >= COMMITS_IN_FLIGHT {
+        let Lead::Yes { tip, .. } = &self.lead else { return };
+        if !self.has_room() {
             self.backlog.push_back((asker, request.clone()));
             return;
         }
@@ -401,9 +407,16 @@ impl Node {
         self.facts_changed = true;
         self.publish_members();
         self.forward();
-        if let Some((asker, request)) = self.backlog.pop_front() {
+        // A refused one leaves no commit behind that would call for the next.
+        while self.has_room()
+            && let Some((asker, request)) = self.backlog.pop_front()
+        {
             self.grant(asker, &request);
         }
+    }
+
+    fn has_room(&self) -> bool {
+        matches!(&self.lead, Lead::Yes { queue, .. } if queue.len() < COMMITS_IN_FLIGHT)
     }
 
     fn answer(&mut self, asker: Asker, result: Result<(), Refusal>) {
@@ -580,7 +593,7 @@ impl Node {
     // ---- the other boxes
 
     fn others(&self) -> Vec<BoxName> {
-        self.alive.iter().filter(|name| **name != self.me).cloned().collect()
+        self.linked.iter().cloned().collect()
     }
 
     fn link_up(&mut self, name: BoxName) {
@@ -589,11 +602,11 @@ impl Node {
             Message::Hello { stamp: self.intent.stamp, leads: self.leads() },
         ));
         self.out.push(Output::Send(name.clone(), Message::Report(self.mine.clone())));
-        self.alive.insert(name);
-        self.facts_changed = true;
+        self.linked.insert(name);
     }
 
     fn link_down(&mut self, name: &BoxName) {
+        self.linked.remove(name);
         self.alive.remove(name);
         if self.leader.as_ref() == Some(name) {
             self.leader = None;
@@ -628,6 +641,9 @@ impl Node {
                 }
             }
             Message::Report(report) => {
+                if self.linked.contains(&from) {
+                    self.alive.insert(from.clone());
+                }
                 self.reports.insert(from, Arc::new(report));
                 self.facts_changed = true;
             }
@@ -715,6 +731,12 @@ impl Node {
                 self.lanes.observed(Source::Counters);
             }
             Facts::Drbd(drbd) => {
+                if let Known::Known(now) = &drbd {
+                    let there = |minor: &u32| {
+                        now.values().flat_map(|r| r.devices.values()).any(|d| d.minor == *minor)
+                    };
+                    self.counters.retain(|minor, _| there(minor));
+                }
                 self.mine.drbd = drbd;
                 self.lanes.observed_drbd();
             }
@@ -829,14 +851,17 @@ impl Node {
         }
     }
 
-    fn jobs(&self) -> Vec<Job> {
-        let here = Here {
+    fn here(&self) -> Here<'_> {
+        Here {
             world: World { intent: &self.intent, reports: &self.reports, alive: &self.alive },
             me: &self.me,
             report: &self.mine,
             current: self.founding || self.leader.is_some(),
-        };
-        plan(&here)
+        }
+    }
+
+    fn jobs(&self) -> Vec<Job> {
+        plan(&self.here())
     }
 
     fn start_jobs(&mut self) {
@@ -854,6 +879,12 @@ impl Node {
             if self.lanes.start(&job, self.now_ms) {
                 self.out.push(Output::Run(job));
             }
+        }
+        let left = left(&self.here(), |lane| self.lanes.is_settled(lane, self.now_ms));
+        if left != self.mine.left {
+            self.mine.left = left;
+            self.mine_changed();
+            self.facts_changed = true;
         }
     }
 

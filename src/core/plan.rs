@@ -2,7 +2,10 @@
 //!
 //! Unknown facts and orders that are not current never lead to a step that makes, promotes or removes anything.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use super::{
     claim::Standing,
@@ -34,7 +37,8 @@ pub fn plan(here: &Here<'_>) -> Vec<Job> {
     let mut jobs: BTreeMap<String, Vec<Step>> = BTreeMap::new();
     if here.current {
         for leave in here.world.intent.leaves.values().filter(|l| &l.on == here.me) {
-            jobs.entry(lane(&leave.resource)).or_default().extend(take_leave(here, leave));
+            let steps = take_leave(here, leave).unwrap_or_default();
+            jobs.entry(lane(&leave.resource)).or_default().extend(steps);
         }
     }
     for a in here.world.intent.assignments.values() {
@@ -73,15 +77,34 @@ fn claims(here: &Here<'_>) -> BTreeMap<String, Vec<Step>> {
     jobs
 }
 
-fn take_leave(here: &Here<'_>, leave: &Leave) -> Vec<Step> {
+/// The leaves that this box has nothing left of. `settled` says of a lane that nothing runs in it and that all it did
+/// has been looked at: what is being made now is not seen yet.
+pub fn left(here: &Here<'_>, settled: impl Fn(&str) -> bool) -> BTreeSet<String> {
+    let done = |leave: &Leave| {
+        // A volume group that is not there may come back with its disk, and the LV with it.
+        let vgs = here.report.vgs.known();
+        let seen = leave.leg.pool.as_ref().is_none_or(|pool| vgs.is_some_and(|vgs| vgs.contains_key(pool)));
+        let nothing = take_leave(here, leave).is_some_and(|steps| steps.is_empty());
+        seen && nothing && settled(&lane(&leave.resource))
+    };
+    let leaves = here.world.intent.leaves.iter().filter(|(_, l)| here.current && &l.on == here.me);
+    leaves.filter(|(_, l)| done(l)).map(|(key, _)| key.clone()).collect()
+}
+
+/// What is left to be done for it; None where that cannot be told.
+fn take_leave(here: &Here<'_>, leave: &Leave) -> Option<Vec<Step>> {
     let report = here.report;
     let (Some(resources), Some(vgs), Some(conf)) =
         (report.drbd.known(), report.vgs.known(), report.conf.known())
     else {
-        return Vec::new();
+        return None;
     };
     let mut steps = Vec::new();
-    let up = resources.values().find(|r| r.devices.values().any(|d| d.minor == leave.minor));
+    let up = resources.get(&leave.resource).filter(|r| r.devices.values().any(|d| d.minor == leave.minor));
+    let removed = !here.world.intent.assignments.contains_key(&leave.id);
+    if removed && up.is_some_and(|up| up.peers.values().any(|peer| peer.role == Role::Primary)) {
+        return None; // somebody opened it before it went: all replicas stay until it is closed
+    }
     if let Some(up) = up {
         steps.push(Step::Down { resource: up.name.clone(), minor: leave.minor });
     }
@@ -99,7 +122,7 @@ fn take_leave(here: &Here<'_>, leave: &Leave) -> Vec<Step> {
         steps.push(Step::RemoveConf { resource: leave.resource.clone() });
     }
     steps.extend(lv.map(|lv| Step::RemoveLv { lv }));
-    steps
+    Some(steps)
 }
 
 fn lv_ref(pool: &PoolName, lv: &Lv) -> LvRef {
@@ -128,6 +151,9 @@ fn build(here: &Here<'_>, a: &Assignment, leg: &Leg) -> Vec<Step> {
         return Vec::new(); // another volume had the name: its leave takes it down first
     }
     let name = a.resource.clone();
+    if stale_conf && resource.is_some() && !here.current {
+        return Vec::new(); // what runs may well be newer than what the own disk says
+    }
     if stale_conf {
         steps.push(Step::WriteConf { resource: name.clone(), text });
     }
@@ -180,15 +206,17 @@ fn build_lv(here: &Here<'_>, a: &Assignment, leg: &Leg, drbd: DrbdVersion) -> Op
     }
 }
 
-/// An LV is made larger only under an attached replica: the metadata at its end then moves with the resize.
+/// An LV is made larger only under an attached replica: the metadata at its end then moves with the resize. And only of
+/// a resource that is born: replicas are declared equal by what was zeroed, and the new part is not.
 fn grow_is_sound(here: &Here<'_>, a: &Assignment) -> bool {
     let device = here.report.resource(&a.resource).and_then(|r| r.devices.get(&0));
-    device.is_some_and(|d| {
-        matches!(
-            d.disk,
-            DiskState::UpToDate | DiskState::Inconsistent | DiskState::Outdated | DiskState::Consistent
-        )
-    })
+    a.born
+        && device.is_some_and(|d| {
+            matches!(
+                d.disk,
+                DiskState::UpToDate | DiskState::Inconsistent | DiskState::Outdated | DiskState::Consistent
+            )
+        })
 }
 
 /// The PV with the most room, if the LV fits on it: a dead disk then takes the fewest volumes along.

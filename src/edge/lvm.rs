@@ -72,18 +72,24 @@ impl Lvm {
     }
 
     /// Makes `device` a PV of the pool's group, which is made if there is none. Without `-y`: LVM itself asks about
-    /// signatures that it finds, and nobody says yes.
-    pub fn claim(&self, pool: &PoolName, device: &str) -> Result<(), StepError> {
+    /// signatures that it finds, and nobody says yes. `check` is asked last of all: the turn and the report may take
+    /// minutes, in which another disk may have come by that name.
+    pub fn claim(
+        &self,
+        pool: &PoolName,
+        device: &str,
+        check: impl FnOnce() -> Result<(), StepError>,
+    ) -> Result<(), StepError> {
         let vg = conf::vg_name(pool);
         let lock = self.lock(&vg);
         let _turn = lock.lock().unwrap_or_else(PoisonError::into_inner);
         let report = self.report()?;
         match report.vgs.get(&vg) {
             _ if report.ambiguous.contains(&vg) => Err(ambiguous(&vg)),
-            None => self.lvm("vgcreate").args(["--addtag", VG_TAG, &vg, device]).run(),
+            None => check().and_then(|()| self.lvm("vgcreate").args(["--addtag", VG_TAG, &vg, device]).run()),
             Some(found) if pool_of(found).is_none() => Err(foreign(&vg)),
             Some(found) if found.pvs.iter().any(|pv| pv.device == device) => Ok(()),
-            Some(_) => self.lvm("vgextend").args([&vg, device]).run(),
+            Some(_) => check().and_then(|()| self.lvm("vgextend").args([&vg, device]).run()),
         }
     }
 

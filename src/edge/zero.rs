@@ -48,6 +48,8 @@ pub fn cheaply(device: &Path) -> io::Result<bool> {
         log::warn!("{}: the disk says that it zeroed this, but it does not read as zeroes", device.display());
         wipe(&mut file, size_bytes)?;
     }
+    // A disk may hold a discard back like a write: what is told to read as zeroes has to do so after a power cut, too.
+    file.sync_all()?;
     Ok(zero)
 }
 
