@@ -62,7 +62,9 @@ refused 3 "echo 17 >$V/other/replicas" volumes/other/error '"17"'
 refused 1 "echo 0 >$V/other/replicas" volumes/other/error '"0"'
 refused 2 "echo nogroup >$V/other/group" volumes/other/error 'there is no group nogroup'
 refused 2 "echo nopool >$V/other/pool" volumes/other/error 'there is no pool nopool'
-refused 2 "echo box1 >$V/db/place" volumes/db/error 'box1'
+refused 2 "echo box1 >$V/db/place" volumes/db/error 'this version cannot take any away'
+refused 2 "echo box1 box2 >$V/db/place" volumes/db/error 'this version cannot move replicas'
+refused 3 "echo size=64M replicas=4 >$V/other/spec" volumes/other/error '4'
 
 say "spec: all or nothing"
 refused 1 "echo size=96M colour=red >$V/db/spec" volumes/db/error '"colour" is no key of spec'
