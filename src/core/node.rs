@@ -919,11 +919,7 @@ impl Node {
             alive: self.alive.clone(),
             leader: self.leader.clone(),
             notes,
-            plan: self
-                .jobs()
-                .iter()
-                .flat_map(|job| job.steps.iter().map(|s| format!("{}: {s}", job.lane)))
-                .collect(),
+            plan: self.planned.clone(),
             counters: vec![
                 ("revision", self.intent.stamp.revision),
                 ("epoch", self.intent.stamp.epoch),
