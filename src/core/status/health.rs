@@ -7,7 +7,7 @@ use crate::core::{
     claim::Standing,
     drbd::{ConnectionState, DiskState},
     facts::{Known, Report},
-    intent::{Assignment, DiskWish, Volume},
+    intent::{Assignment, DiskWish, PEER_PORT, Volume},
     names::BoxName,
     plan::lane,
     view::View,
@@ -75,7 +75,7 @@ fn leader(view: &View) -> Option<String> {
 fn away(view: &View) -> impl Iterator<Item = String> {
     view.intent.members.values().filter(|member| !view.alive.contains(&member.name)).map(|member| {
         format!(
-            "{}: away; see that it has power, that holdfast runs there and that {} answers on port 6999",
+            "{}: away; see that it has power, that holdfast runs there and that {} answers on port {PEER_PORT}",
             member.name, member.address
         )
     })
