@@ -151,7 +151,7 @@ fn start_edges(
 ) -> Result<(Edges, (EventStream, Monitor)), Failure> {
     let drbd = follow_drbd(programs, version, events)?;
     let to_loop = events.clone();
-    let monitor = Monitor::start(move |_| drop(to_loop.send(Event::DisksChanged)))?;
+    let monitor = Monitor::start(move || drop(to_loop.send(Event::DisksChanged)))?;
     let meta = MetaKeeper::start(Meta::new(Arc::clone(programs)), events.clone())?;
     let links = start_links(local, events)?;
     let tree = Mounted::mount(args.mount(), Arc::new(node.view()), Sink(events.clone()))?;
