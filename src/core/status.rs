@@ -9,7 +9,7 @@ mod leg;
 mod table;
 
 pub use health::{health, volume_health};
-pub use leg::{Sight, disk_word, links_words, primaries, sight, sync_done_hundredths};
+pub use leg::{Sight, disk_word, kind_word, links_words, primaries, sight, sync_done_hundredths};
 pub use table::{status, sync_word, volume_status};
 
 use std::fmt;

@@ -110,7 +110,7 @@ pub fn used_by(view: &View, args: &Args<'_>) -> Text {
 }
 
 pub fn leg_kind(view: &View, args: &Args<'_>) -> Text {
-    Some(if args.leg(view)?.pool.is_some() { "replica" } else { "tie-breaker" }.to_owned())
+    args.leg(view).map(|leg| status::kind_word(leg).to_owned())
 }
 
 /// Whether promotion is DRBD's own business on that box: as far as is known, not.
