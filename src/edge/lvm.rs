@@ -134,7 +134,7 @@ impl Lvm {
             log::debug!("{} has its metadata", full_name(lv));
             return Ok(());
         }
-        if is_open(&found) {
+        if found.open {
             return Err(busy(lv));
         }
         if !found.active {
@@ -171,7 +171,7 @@ impl Lvm {
             Err(error) if error.class == StepClass::Gone => return Ok(()),
             found => found?,
         };
-        if is_open(&found) {
+        if found.open {
             return Err(busy(lv));
         }
         if !found.active {
@@ -269,11 +269,6 @@ fn ambiguous(vg: &str) -> StepError {
 
 fn busy(lv: &LvRef) -> StepError {
     StepError { class: StepClass::Busy, text: format!("LV {} is open", full_name(lv)) }
-}
-
-/// LVM cannot tell of one that is not active whether it is open; it has no device node then, so nothing can have it.
-fn is_open(lv: &lvm_report::Lv) -> bool {
-    lv.active && lv.open
 }
 
 /// The tags that say whose an LV is.
