@@ -50,9 +50,7 @@ const EVENTS: usize = 1_024;
 
 /// Runs until SIGTERM or SIGINT.
 pub(super) fn run(args: &Args) -> Outcome {
-    if let Some(word) = args.words.first() {
-        return Err(Failure::used_wrongly(format_args!("holdfast daemon takes no {word:?}")));
-    }
+    args.no_words("daemon")?;
     crate::log::start(args.debug);
     network::check_root()?;
     network::check_kernel("/dev/fuse", "fuse", "it is in Debian's kernel")?;

@@ -23,9 +23,7 @@ use super::{Args, Failure, Outcome, fail, say};
 
 /// Founds a cluster with this box as its only member so far.
 pub(super) fn run(args: &Args) -> Outcome {
-    if let Some(word) = args.words.first() {
-        return Err(Failure::used_wrongly(format_args!("holdfast init takes no {word:?}")));
-    }
+    args.no_words("init")?;
     network::check_root()?;
     local::check_new(args.state_dir())?;
     let name = network::box_name()?;
