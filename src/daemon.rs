@@ -367,7 +367,8 @@ impl Daemon {
             | StoreEvent::Exported(Err(error)) => error,
         };
         let line = format!(
-            "this box's own store failed: {error}; free space or mend /var/lib/holdfast and restart holdfast"
+            "this box's own store failed: {error}; free space or mend {} and restart holdfast",
+            local::STATE_DIR
         );
         log::error!("{line}");
         self.node.note(line);

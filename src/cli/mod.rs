@@ -16,6 +16,8 @@ use std::{
 
 use lexopt::prelude::*;
 
+use crate::local::STATE_DIR;
+
 const HELP: &str = "\
 holdfast turns a few Linux boxes with disks into one pool of replicated block devices.
 
@@ -39,8 +41,6 @@ Options of every command:
 Exit codes: 0 done, 1 failed (one sentence on standard error says why), 2 used wrongly.
 ";
 
-/// Where this box keeps who it is, unless told otherwise.
-const STATE_DIR: &str = "/var/lib/holdfast";
 /// Where the tree is.
 const MOUNT: &str = "/cluster";
 
