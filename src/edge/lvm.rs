@@ -324,17 +324,9 @@ mod tests {
     use super::*;
 
     fn vg(name: &str, tags: &[&str], lvs: Vec<lvm_report::Lv>) -> lvm_report::Vg {
-        let pv = |device: &str, missing| lvm_report::Pv {
-            device: device.into(),
-            uuid: String::new(),
-            size_bytes: 100,
-            free_bytes: 40,
-            missing,
-            tags: BTreeSet::new(),
-        };
+        let pv = |device: &str, missing| lvm_report::Pv { device: device.into(), free_bytes: 40, missing };
         lvm_report::Vg {
             name: name.into(),
-            uuid: String::new(),
             tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
             size_bytes: 200,
             free_bytes: 80,
@@ -348,13 +340,10 @@ mod tests {
     fn lv(name: &str, tags: &[&str]) -> lvm_report::Lv {
         lvm_report::Lv {
             name: name.into(),
-            uuid: String::new(),
             size_bytes: 60,
             tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
             active: true,
             open: false,
-            devices: Vec::new(),
-            attr: String::new(),
         }
     }
 
