@@ -17,7 +17,7 @@ use std::{
 use crate::{
     core::{
         hex,
-        intent::{Change, Member, PEER_PORT, Record, Txn},
+        intent::{Member, PEER_PORT, Record, Txn},
         message::{JoinAnswer, JoinAsk, Message},
         names::BoxName,
         node::{Input, Node, Output, Source},
@@ -380,7 +380,7 @@ impl Daemon {
             [Source::Vgs, Source::Disks, Source::Conf].into_iter().for_each(|s| self.edges.observers.look(s));
         }
         if self.save_all.is_some_and(|since| since.elapsed() >= SAVE_AGAIN) {
-            let all = self.node.intent().records().into_iter().map(Change::Put).collect();
+            let all = self.node.intent().whole();
             self.save(true, &all);
         }
         if self.export_due && self.exported.elapsed() >= EXPORT_EVERY && self.node.leads() {

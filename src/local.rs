@@ -251,8 +251,7 @@ pub fn create(
     founding: bool,
 ) -> Result<(), LocalError> {
     let (mut store, _) = Store::open(&store_dir(state_dir))?;
-    let txn: Txn = intent.records().into_iter().map(Change::Put).collect();
-    let mut ops = Keeper::default().ops(true, &txn);
+    let mut ops = Keeper::default().ops(true, &intent.whole());
     ops.push(Op::Put(IDENTITY.to_owned(), json(identity)));
     if founding {
         ops.push(Op::Put(FOUNDING.to_owned(), b"true".to_vec()));
