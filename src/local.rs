@@ -15,10 +15,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     core::{
+        hex,
         intent::{Change, Intent, Record, Txn},
         names::BoxName,
     },
-    edge::store::{Op, Records, Store, StoreError},
+    edge::{
+        peer,
+        store::{Op, Records, Store, StoreError},
+    },
 };
 
 const IDENTITY: &str = "identity";
@@ -52,6 +56,21 @@ pub struct Identity {
     pub public_key: String,
 }
 
+impl Identity {
+    /// A box of that name with these keys.
+    pub fn new(name: BoxName, keys: &peer::Identity) -> Self {
+        Self { name, secret_key: hex::text(&keys.secret_key), public_key: hex::text(&keys.public_key) }
+    }
+
+    /// The keys; None where they are damaged.
+    pub fn keys(&self) -> Option<peer::Identity> {
+        Some(peer::Identity {
+            secret_key: hex::key(&self.secret_key)?,
+            public_key: hex::key(&self.public_key)?,
+        })
+    }
+}
+
 /// What the own store said at start.
 #[derive(Debug)]
 pub struct Local {
@@ -62,6 +81,9 @@ pub struct Local {
     /// It founded the cluster, and the meta resource was never opened yet.
     pub founding: bool,
 }
+
+/// Where a box keeps who it is, unless told otherwise.
+pub const STATE_DIR: &str = "/var/lib/holdfast";
 
 /// Where the own store lies in the state directory.
 pub fn store_dir(state_dir: &Path) -> PathBuf {
@@ -229,8 +251,7 @@ pub fn create(
     founding: bool,
 ) -> Result<(), LocalError> {
     let (mut store, _) = Store::open(&store_dir(state_dir))?;
-    let txn: Txn = intent.records().into_iter().map(Change::Put).collect();
-    let mut ops = Keeper::default().ops(true, &txn);
+    let mut ops = Keeper::default().ops(true, &intent.whole());
     ops.push(Op::Put(IDENTITY.to_owned(), json(identity)));
     if founding {
         ops.push(Op::Put(FOUNDING.to_owned(), b"true".to_vec()));

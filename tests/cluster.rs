@@ -218,9 +218,7 @@ impl Cluster {
     fn wish(&mut self, at: &str, wish: Wish) -> Result<(), Refusal> {
         self.tickets += 1;
         let ticket = self.tickets;
-        let request = Request { seed: format!("{ticket:064x}"), wish };
-        let digits = format!("{ticket:016x}{ticket:048x}");
-        let request = Request { seed: digits, ..request };
+        let request = Request { seed: format!("{ticket:016x}{ticket:048x}"), wish };
         self.queue.push_back((b(at), Input::Wish { ticket, about: "test".into(), request }));
         for _ in 0..100 {
             self.round();

@@ -299,7 +299,7 @@ fn refused_writes_say_what_was_written_why_and_what_to_try() {
         ("volumes/db/pool", "-x", Errno::Invalid, "not a pool name"),
         ("volumes/db/group", "a b", Errno::Invalid, "not a group name"),
         ("volumes/db/spec", "size", Errno::Invalid, "not like size=20G"),
-        ("volumes/db/spec", "color=red", Errno::Invalid, "the"),
+        ("volumes/db/spec", "color=red", Errno::Invalid, "no key of spec"),
         ("volumes/db/spec", "size=40G size=41G", Errno::Invalid, "twice"),
         ("volumes/db/spec", "replicas=3 size=x", Errno::Invalid, "not a size"),
         ("volumes/db/spec", "size=none", Errno::Invalid, "no volume shrinks"),

@@ -3,7 +3,6 @@
 use crate::{
     cli::network,
     core::{
-        hex,
         intent::Intent,
         message::{JoinAnswer, JoinAsk},
         token::Token,
@@ -27,21 +26,11 @@ pub(super) fn run(args: &Args) -> Outcome {
     Programs::resolve()?;
     let name = network::box_name()?;
     let address = network::address(args.address.as_deref())?;
-    let keys = peer::Identity::generate()?;
-    let identity = local::begin_join(
-        args.state_dir(),
-        Identity {
-            name: name.clone(),
-            secret_key: hex::text(&keys.secret_key),
-            public_key: hex::text(&keys.public_key),
-        },
-    )?;
-    let (Some(secret_key), Some(public_key)) =
-        (hex::key(&identity.secret_key), hex::key(&identity.public_key))
-    else {
+    let fresh = Identity::new(name.clone(), &peer::Identity::generate()?);
+    let identity = local::begin_join(args.state_dir(), fresh)?;
+    let Some(keys) = identity.keys() else {
         return fail("the keys of an earlier try to join are damaged: remove /var/lib/holdfast/joining");
     };
-    let keys = peer::Identity { secret_key, public_key };
     let ask = serde_json::to_vec(&JoinAsk { name: name.clone(), address })?;
     let mut failures = Vec::new();
     for at in &token.addresses {

@@ -399,7 +399,7 @@ impl Node {
         self.renew_lanes(&done.txn);
         self.out.push(Output::Save {
             whole: newly,
-            txn: if newly { whole(&self.intent) } else { done.txn.clone() },
+            txn: if newly { self.intent.whole() } else { done.txn.clone() },
         });
         if newly {
             self.became_leader();
@@ -545,7 +545,7 @@ impl Node {
         let epoch = tip.stamp.epoch.max(known.epoch) + 1;
         let stamp = Stamp { epoch, revision: tip.stamp.revision + 1 };
         let first = Change::Put(Record::Stamp(stamp));
-        let mut txn = if found { whole(&tip) } else { Txn::new() };
+        let mut txn = if found { tip.whole() } else { Txn::new() };
         txn.push(first);
         tip.apply(&txn);
         let seq = self.next_seq;
@@ -688,7 +688,7 @@ impl Node {
         if stale || self.leads() {
             return;
         }
-        self.out.push(Output::Save { whole: true, txn: whole(&new) });
+        self.out.push(Output::Save { whole: true, txn: new.whole() });
         self.intent = Arc::new(new);
         self.publish_members();
         self.follow(from);
@@ -919,11 +919,7 @@ impl Node {
             alive: self.alive.clone(),
             leader: self.leader.clone(),
             notes,
-            plan: self
-                .jobs()
-                .iter()
-                .flat_map(|job| job.steps.iter().map(|s| format!("{}: {s}", job.lane)))
-                .collect(),
+            plan: self.planned.clone(),
             counters: vec![
                 ("revision", self.intent.stamp.revision),
                 ("epoch", self.intent.stamp.epoch),
@@ -932,8 +928,4 @@ impl Node {
             ],
         }
     }
-}
-
-fn whole(intent: &Intent) -> Txn {
-    intent.records().into_iter().map(Change::Put).collect()
 }

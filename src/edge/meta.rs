@@ -10,7 +10,6 @@ use std::{
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
-    thread::sleep,
     time::Duration,
 };
 
@@ -36,9 +35,6 @@ pub const MOUNT_POINT: &str = "/run/holdfast/meta";
 /// 128 MiB, written through a link; an emulated machine under load takes 15 s.
 const MKFS_DEADLINE: Duration = Duration::from_secs(120);
 const FILE_SYSTEM: &str = "ext4";
-/// udev may be looking at the device right after the file system is gone from it.
-const DEMOTE_TRIES: u32 = 10;
-const DEMOTE_PAUSE: Duration = Duration::from_millis(300);
 
 /// Why the store's place is not there. Each is a sentence.
 #[derive(Debug, thiserror::Error)]
@@ -126,14 +122,10 @@ impl Meta {
                 cause: errno.into(),
             })?;
         }
-        for _ in 1..DEMOTE_TRIES {
-            match self.drbd.demote(META_NAME) {
-                Err(error) if error.class == StepClass::Busy => sleep(DEMOTE_PAUSE),
-                Err(error) if error.class == StepClass::Gone => return Ok(()),
-                result => return Ok(result?),
-            }
+        match self.drbd.demote_patiently(META_NAME) {
+            Err(error) if error.class == StepClass::Gone => Ok(()),
+            result => Ok(result?),
         }
-        Ok(self.drbd.demote(META_NAME)?)
     }
 
     /// Not lazily: nothing of it is left to be written by background work when the leader moves. The store needs few

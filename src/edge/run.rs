@@ -32,14 +32,13 @@ const REAP_LIMIT: Duration = Duration::from_secs(2);
 pub struct Cmd {
     program: PathBuf,
     args: Vec<String>,
-    stdin: Option<String>,
     deadline: Duration,
 }
 
 impl Cmd {
     /// `program` is a full path. At `deadline` it is killed.
     pub fn new(program: impl Into<PathBuf>, deadline: Duration) -> Cmd {
-        Cmd { program: program.into(), args: Vec::new(), stdin: None, deadline }
+        Cmd { program: program.into(), args: Vec::new(), deadline }
     }
 
     /// One more argument.
@@ -51,12 +50,6 @@ impl Cmd {
     /// More arguments.
     pub fn args(mut self, args: impl IntoIterator<Item = impl Into<String>>) -> Cmd {
         self.args.extend(args.into_iter().map(Into::into));
-        self
-    }
-
-    /// Text for standard input; without, it is /dev/null.
-    pub fn stdin(mut self, text: impl Into<String>) -> Cmd {
-        self.stdin = Some(text.into());
         self
     }
 
@@ -74,8 +67,8 @@ impl Cmd {
     fn command(&self) -> Command {
         let mut command = bare_command(&self.program);
         command.args(&self.args).process_group(0);
-        command.stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Standard input is empty: whoever asks a question gets no answer.
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 }
@@ -147,7 +140,7 @@ pub fn run(cmd: &Cmd) -> Result<Output, RunError> {
     let cannot =
         |error: &dyn std::fmt::Display| RunError::Start { argv: argv.clone(), cause: error.to_string() };
     let mut child = cmd.command().spawn().map_err(|error| cannot(&error))?;
-    let outcome = Pipes::of(&mut child, cmd.stdin.as_deref())
+    let outcome = Pipes::of(&mut child)
         .and_then(|mut pipes| pipes.serve(&mut child, started + cmd.deadline).map(|end| (pipes, end)));
     let (pipes, end) = match outcome {
         Ok(served) => served,
