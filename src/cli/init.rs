@@ -9,7 +9,7 @@ use crate::{
         claim::{Disk, Standing},
         facts::Known,
         intent::{Cluster, DiskWish, Group, Intent, Member, Pool, PoolKind, Record},
-        names::{DiskName, GroupName, PoolName},
+        names::{ClusterName, DiskName, GroupName, PoolName},
         node::{Facts, Source},
     },
     edge::{peer, run::Programs},
@@ -42,7 +42,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     let id = random::key()?;
     let cluster = Cluster {
         id: id.chars().take(16).collect(),
-        name: args.name.clone().unwrap_or_else(|| "holdfast".to_owned()),
+        name: ClusterName::new(args.name.as_deref().unwrap_or("holdfast"))?.into(),
         link_key: random::key()?,
         join_secret: random::key()?,
         leader: name.clone(),
