@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Replicas of the meta resource at most (DRBD 9); with 8.4 it is what 8.4 can do.
-const META_REPLICAS: usize = 3;
+pub const META_REPLICAS: usize = 3;
 /// What DRBD 8.4 can do.
 pub const REPLICAS_84: usize = 2;
 /// What DRBD 9 is set up for: seven peers' bitmaps are reserved in the metadata.

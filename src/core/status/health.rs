@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{State, one_line, resource_state, volume_state};
 use crate::core::{
+    assign::{META_REPLICAS, replicas_max},
     claim::Standing,
     drbd::{ConnectionState, DiskState},
     facts::{Known, Report},
@@ -145,10 +146,13 @@ fn meta(view: &View) -> Vec<String> {
         !diskful.contains(name) && vgs.is_some_and(|vgs| pools.iter().any(|pool| vgs.contains_key(*pool)))
     });
     let others: Vec<_> = others.map(|(name, _)| name.to_string()).collect();
-    if diskful.len() == 1 && !others.is_empty() {
+    let drbd = view.all_current().find_map(|(_, report)| report.drbd_version);
+    let wanted = drbd.map_or(1, |drbd| META_REPLICAS.min(replicas_max(drbd)));
+    if diskful.len() < wanted && !others.is_empty() {
         lines.push(format!(
-            "the cluster's own state has one copy, and {} could hold another: it is made by itself; if this stays, see \
-             `errors`",
+            "the cluster's own state has {} of {wanted} copies, and {} can hold another: it is made by itself, one after \
+             the other; if this stays, see `errors`",
+            diskful.len(),
             others.join(" ")
         ));
     }
