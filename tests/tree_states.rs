@@ -4,7 +4,7 @@
 mod tree_world;
 
 use holdfast::core::{
-    drbd::{ConnectionState, DiskState, Resource},
+    drbd::{ConnectionState, DiskState, ReplicationState, Resource},
     facts::Known,
     size::Size,
     status::{health, volume_state},
@@ -151,6 +151,17 @@ fn with_8_4_the_only_peer_is_the_other_leg() {
 }
 
 #[test]
+fn connected_is_not_ready_before_it_is_known_what_to_sync() {
+    for agreeing in [ReplicationState::Off, ReplicationState::WFBitMapS, ReplicationState::WFBitMapT] {
+        let mut view = well();
+        change_resource(&mut view, "box1", "db", |r| {
+            r.peers.values_mut().flat_map(|p| p.devices.values_mut()).for_each(|d| d.replication = agreeing);
+        });
+        assert_ne!(state(&view), "ready", "{agreeing}");
+    }
+}
+
+#[test]
 fn health_is_ok_while_all_is_well_also_while_a_copy_syncs() {
     let mut view = well();
     assert_eq!(health(&view), Vec::<String>::new());
@@ -197,7 +208,7 @@ fn each_problem_is_one_line_that_says_what_to_do() {
             }
         }),
         ("box1: volumes/db: lvextend: no room", |v| trouble(v, "box1", "lvextend: no room")),
-        ("the cluster's own state has one copy, and box2 box3 could hold another", |v| {
+        ("the cluster's own state has 1 of 3 copies, and box2 box3 can hold another", |v| {
             change_intent(v, |i| {
                 let meta = i.assignments.get_mut(&holdfast::core::names::VolumeId::meta()).unwrap();
                 meta.legs.retain(|name, _| name.as_str() == "box1");

@@ -142,7 +142,7 @@ pub fn report(name: &str, version: DrbdVersion) -> Report {
     }
 }
 
-/// A cluster with no volumes; the meta resource on box1 and box2, box3 votes.
+/// A cluster with no volumes; the meta resource on all boxes, on two of them with 8.4.
 pub fn empty(version: DrbdVersion) -> View {
     let cluster = Cluster {
         id: "00112233445566ff".to_owned(),
@@ -176,7 +176,7 @@ pub fn empty(version: DrbdVersion) -> View {
     view.intent = Arc::new(intent);
     let mut meta = assignment("holdfast-meta", 0, 128 << 20, &["box1", "box2"]);
     if version.is_9() {
-        meta = assignment("holdfast-meta", 0, 128 << 20, &["box1", "box2", "(box3)"]);
+        meta = assignment("holdfast-meta", 0, 128 << 20, &["box1", "box2", "box3"]);
     }
     meta.id = VolumeId::meta();
     assign(&mut view, meta, version);

@@ -91,9 +91,13 @@ fn unlinked(view: &View, assignment: &Assignment, name: &BoxName) -> Option<Stri
     let others = assignment.legs.iter().filter(|(other, leg)| *other != name && leg.pool.is_some());
     let mut running = others.filter(|(other, _)| matches!(sight(view, assignment, other), Sight::There(_)));
     running.find_map(|(other, leg)| {
-        let connection = peer(view, assignment, name, leg).map(|peer| peer.connection);
-        match connection {
-            Some(ConnectionState::Connected) => None,
+        let link = peer(view, assignment, name, leg);
+        let device = link.and_then(|peer| peer.devices.get(&0));
+        match link.map(|peer| peer.connection) {
+            // A change of state comes as several events: connected, and only then what has to be synced.
+            Some(ConnectionState::Connected) => device
+                .is_none_or(|d| is_agreeing(d.replication))
+                .then(|| format!("{name} and {other} are finding out what to sync")),
             Some(state) => Some(format!("{name} is not connected to {other}: {state}")),
             None => Some(format!("{name} is not connected to {other}")),
         }
@@ -137,6 +141,11 @@ pub fn sync_done_hundredths(view: &View, assignment: &Assignment, name: &BoxName
             .unwrap_or(assignment.size.bytes() / 1024);
         own.or(theirs).map(|device| done_hundredths(device, size_kib))
     })
+}
+
+fn is_agreeing(state: ReplicationState) -> bool {
+    use ReplicationState::{Off, StartingSyncS, StartingSyncT, WFBitMapS, WFBitMapT, WFSyncUUID};
+    matches!(state, Off | StartingSyncS | StartingSyncT | WFBitMapS | WFBitMapT | WFSyncUUID)
 }
 
 fn is_target(state: ReplicationState) -> bool {
