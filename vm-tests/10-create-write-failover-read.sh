@@ -41,7 +41,7 @@ count=$(acked 2 db)
 
 say "box2 loses power"
 must "$LAB" power-off box2
-until_state 1 db degraded 60
+until_state 1 db degraded 180
 expect_eq "disk on box3" "$(box 1 cat $V/db/on/box3/disk)" UpToDate
 if [ "$GENERATION" = 8 ]; then
     must_fail box 3 "echo primary >$V/db/on/box3/role"
@@ -56,7 +56,7 @@ must box 3 "echo more >/mnt/db/more && sync /mnt/db/more"
 say "box2 has power again, and gets what it missed"
 must "$LAB" power-on box2
 must box 3 "holdfast wait db --synced --timeout 240"
-until_state 2 db ready 30
+until_state 2 db ready 180
 unmount 3 db
 mount_on 2 db
 expect_eq "what was written without box2" "$(box 2 cat /mnt/db/more)" more

@@ -21,7 +21,7 @@ until_box 2 60 "read -r word rest <$V/db/state; echo \$word \$rest; [ \$word = s
 must_fail box 2 "echo 256M >$V/db/size"
 
 say "the other two go on"
-until_state 3 db degraded 60
+until_state 3 db degraded 180
 mount_on 3 db
 has_numbers 3 db "$count"
 must box 3 "echo from box3 >/mnt/db/more && sync /mnt/db/more"

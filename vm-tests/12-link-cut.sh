@@ -11,7 +11,7 @@ start_writer 2 db
 
 say "box2 and box3 are cut off from each other"
 must "$LAB" cut box2 box3
-until_state 1 db degraded 60
+until_state 1 db degraded 180
 writer_goes_on 2 db
 must_fail box 1 "holdfast wait db --synced --timeout 1"
 

@@ -31,7 +31,7 @@ did_nothing() {
 for round in 1 2 3; do
     say "round $round: the daemon of the box that writes"
     kill_daemon 2
-    until_state 2 db ready 30
+    until_state 2 db ready 180
     writer_goes_on 2 db
     did_nothing 2
 done
@@ -39,7 +39,7 @@ for round in 1 2; do
     say "round $round: the leader's daemon"
     kill_daemon 1
     until_box 3 60 "grep -x box1 /cluster/leader && grep -x ok /cluster/health"
-    until_state 3 db ready 30
+    until_state 3 db ready 180
     must box 2 "mkdir $V/new$round"
     must box 3 "[ -d $V/new$round ] && rmdir $V/new$round"
     writer_goes_on 2 db

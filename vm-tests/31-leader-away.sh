@@ -34,7 +34,7 @@ while_away() {
         must within 30 $number "ls -lR /cluster >/dev/null"
         must within 60 $number "find /cluster -type f ! -name token | xargs cat >/dev/null"
     done
-    until_state 3 db ready 30
+    until_state 3 db ready 180
     writer_goes_on 2 db
     say "writes are refused, soon"
     must_fail within 20 2 "echo 96M >$V/db/size"
