@@ -15,7 +15,7 @@ must box 3 "holdfast wait db --timeout 240"
 must box 3 "holdfast wait db --synced --timeout 240"
 box 3 "cat $V/db/status"
 for number in 1 2 3; do
-    until_state $number db ready 10
+    until_state $number db ready 60
     expect_eq "size on box$number" "$(box $number cat $V/db/size)" 128M
 done
 for number in 2 3; do

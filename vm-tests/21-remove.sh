@@ -17,7 +17,7 @@ for number in 1 2 3; do
 done
 must_fail box 2 "rm -rf $V/db" >/dev/null
 expect_eq "the file" "$(box 2 cat /mnt/db/file)" hello
-until_state 1 db ready 10
+until_state 1 db ready 60
 id=$(box 1 cat $V/db/id)
 
 say "used no longer, it goes, and its name can be taken again without a pause"
