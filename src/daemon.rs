@@ -17,7 +17,7 @@ use std::{
 use crate::{
     core::{
         hex,
-        intent::{Change, Member, PEER_PORT, Record, Txn},
+        intent::{Member, PEER_PORT, Record, Txn},
         message::{JoinAnswer, JoinAsk, Message},
         names::BoxName,
         node::{Input, Node, Output, Source},
@@ -367,7 +367,8 @@ impl Daemon {
             | StoreEvent::Exported(Err(error)) => error,
         };
         let line = format!(
-            "this box's own store failed: {error}; free space or mend /var/lib/holdfast and restart holdfast"
+            "this box's own store failed: {error}; free space or mend {} and restart holdfast",
+            local::STATE_DIR
         );
         log::error!("{line}");
         self.node.note(line);
@@ -379,7 +380,7 @@ impl Daemon {
             [Source::Vgs, Source::Disks, Source::Conf].into_iter().for_each(|s| self.edges.observers.look(s));
         }
         if self.save_all.is_some_and(|since| since.elapsed() >= SAVE_AGAIN) {
-            let all = self.node.intent().records().into_iter().map(Change::Put).collect();
+            let all = self.node.intent().whole();
             self.save(true, &all);
         }
         if self.export_due && self.exported.elapsed() >= EXPORT_EVERY && self.node.leads() {
@@ -401,8 +402,8 @@ impl Daemon {
             let spawned = worker.spawn(move || {
                 let done = catch_unwind(AssertUnwindSafe(|| work(host.as_ref(), &job)));
                 // Without an end of it the lane would be taken for busy for ever.
-                let (steps, result) = done.unwrap_or_else(|_| panicked(&job));
-                drop(events.send(Event::Node(Input::JobDone { lane: job.lane, steps, result })));
+                let result = done.unwrap_or_else(|_| panicked(&job)).map_or(Ok(()), Err);
+                drop(events.send(Event::Node(Input::JobDone { lane: job.lane, steps: job.steps, result })));
                 drop(events.send(Event::WorkerFree));
             });
             if let Err(error) = spawned {
@@ -426,26 +427,23 @@ impl Daemon {
 }
 
 /// The answer for a worker with a bug: its steps are looked at and tried again like others that failed.
-fn panicked(job: &Job) -> (Vec<Step>, Result<(), (Step, StepError)>) {
+fn panicked(job: &Job) -> Option<(Step, StepError)> {
     let text = "a bug in holdfast ended it; the log says where".to_owned();
     let error = StepError { class: StepClass::Refused, text };
-    match job.steps.first() {
-        Some(step) => (job.steps.clone(), Err((step.clone(), error))),
-        None => (Vec::new(), Ok(())),
-    }
+    job.steps.first().map(|step| (step.clone(), error))
 }
 
-/// Takes a job's steps in order; the first that fails ends it. Which steps were begun, and how it ended.
-fn work(host: &dyn Host, job: &Job) -> (Vec<Step>, Result<(), (Step, StepError)>) {
+/// Takes a job's steps in order; the first that fails ends it and is returned.
+fn work(host: &dyn Host, job: &Job) -> Option<(Step, StepError)> {
     for step in &job.steps {
         match host.apply(step) {
             Ok(()) => log::info!("{}: {step}: done", job.lane),
             Err(error) => {
                 let wedged = if error.class == StepClass::Wedged { " (wedged)" } else { "" };
                 log::warn!("{}: {step}: {error}{wedged}", job.lane);
-                return (job.steps.clone(), Err((step.clone(), error)));
+                return Some((step.clone(), error));
             }
         }
     }
-    (job.steps.clone(), Ok(()))
+    None
 }

@@ -9,10 +9,12 @@
 //! | `core` | PURE: names, sizes, intent, facts, admit, assign, place, plan, the node's state machine |
 //! | `tree` | PURE: one table of files; paths, values as text, verbs to wishes |
 //! | `daemon` | the loop: carries inputs to the node and its outputs to the edges |
+//! | `event`, `observer` | what the loop waits for; the threads that look at the machine for it |
 //! | `host` | the seam: observe, apply |
 //! | `edge` | one file a neighbour: LVM, DRBD, udev, blkid, FUSE, peers, stores |
 //! | `local`, `keeper` | the box's own copy; the meta resource's store |
 //! | `cli` | argv |
+//! | `log`, `random` | lines for journald; ids, keys and secrets |
 //!
 //! Deliberately absent: async; a consensus protocol of its own (DRBD's is used); records of operations in progress
 //! (everything is found out again by looking); any part in the I/O path; shrinking; forcing.

@@ -5,6 +5,9 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
+    io::{self, ErrorKind, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -12,10 +15,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     core::{
+        hex,
         intent::{Change, Intent, Record, Txn},
         names::BoxName,
     },
-    edge::store::{Op, Records, Store, StoreError},
+    edge::{
+        peer,
+        store::{Op, Records, Store, StoreError},
+    },
 };
 
 const IDENTITY: &str = "identity";
@@ -34,6 +41,8 @@ pub enum LocalError {
     NoCluster,
     #[error("this box belongs to the cluster {0} already")]
     Member(String),
+    #[error("{}: {cause}", path.display())]
+    File { path: PathBuf, cause: io::Error },
 }
 
 /// Who this box is. The secret key never leaves it.
@@ -47,6 +56,21 @@ pub struct Identity {
     pub public_key: String,
 }
 
+impl Identity {
+    /// A box of that name with these keys.
+    pub fn new(name: BoxName, keys: &peer::Identity) -> Self {
+        Self { name, secret_key: hex::text(&keys.secret_key), public_key: hex::text(&keys.public_key) }
+    }
+
+    /// The keys; None where they are damaged.
+    pub fn keys(&self) -> Option<peer::Identity> {
+        Some(peer::Identity {
+            secret_key: hex::key(&self.secret_key)?,
+            public_key: hex::key(&self.public_key)?,
+        })
+    }
+}
+
 /// What the own store said at start.
 #[derive(Debug)]
 pub struct Local {
@@ -57,6 +81,9 @@ pub struct Local {
     /// It founded the cluster, and the meta resource was never opened yet.
     pub founding: bool,
 }
+
+/// Where a box keeps who it is, unless told otherwise.
+pub const STATE_DIR: &str = "/var/lib/holdfast";
 
 /// Where the own store lies in the state directory.
 pub fn store_dir(state_dir: &Path) -> PathBuf {
@@ -181,6 +208,41 @@ pub fn check_new(state_dir: &Path) -> Result<(), LocalError> {
     }
 }
 
+fn joining_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("joining")
+}
+
+/// Who this box says that it is when it joins: `fresh`, or what an earlier try said. That one may have been taken in and
+/// its answer lost; with other keys it would be another box of the same name.
+pub fn begin_join(state_dir: &Path, fresh: Identity) -> Result<Identity, LocalError> {
+    let path = joining_path(state_dir);
+    let failed = |cause| LocalError::File { path: path.clone(), cause };
+    match fs::read(&path) {
+        Ok(bytes) => match serde_json::from_slice::<Identity>(&bytes) {
+            Ok(kept) if kept.name == fresh.name => return Ok(kept),
+            Ok(_) | Err(_) => {}
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(failed)?;
+    let write = || {
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        file.write_all(&json(&fresh))?;
+        file.sync_all()?;
+        fs::File::open(state_dir)?.sync_all()
+    };
+    write().map_err(failed)?;
+    Ok(fresh)
+}
+
+/// It belongs to the cluster, and its store says so.
+pub fn end_join(state_dir: &Path) -> Result<(), LocalError> {
+    let path = joining_path(state_dir);
+    fs::remove_file(&path).map_err(|cause| LocalError::File { path, cause })
+}
+
 /// Makes this box a member: one durable commit.
 pub fn create(
     state_dir: &Path,
@@ -189,8 +251,7 @@ pub fn create(
     founding: bool,
 ) -> Result<(), LocalError> {
     let (mut store, _) = Store::open(&store_dir(state_dir))?;
-    let txn: Txn = intent.records().into_iter().map(Change::Put).collect();
-    let mut ops = Keeper::default().ops(true, &txn);
+    let mut ops = Keeper::default().ops(true, &intent.whole());
     ops.push(Op::Put(IDENTITY.to_owned(), json(identity)));
     if founding {
         ops.push(Op::Put(FOUNDING.to_owned(), b"true".to_vec()));
@@ -219,6 +280,22 @@ mod tests {
                 Op::Delete(key) => drop(records.remove(&key)),
             }
         }
+    }
+
+    #[test]
+    fn a_join_that_is_tried_again_shows_the_same_keys() {
+        let dir = std::env::temp_dir().join(format!("holdfast-joining-{}", std::process::id()));
+        let identity = |name: &str, key: &str| Identity {
+            name: BoxName::new(name).unwrap(),
+            secret_key: key.to_owned(),
+            public_key: key.to_owned(),
+        };
+        assert_eq!(begin_join(&dir, identity("box2", "a")).unwrap(), identity("box2", "a"));
+        assert_eq!(begin_join(&dir, identity("box2", "b")).unwrap(), identity("box2", "a"));
+        assert_eq!(begin_join(&dir, identity("box3", "c")).unwrap(), identity("box3", "c"));
+        end_join(&dir).unwrap();
+        assert_eq!(begin_join(&dir, identity("box3", "d")).unwrap(), identity("box3", "d"));
+        fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]

@@ -218,9 +218,7 @@ impl Cluster {
     fn wish(&mut self, at: &str, wish: Wish) -> Result<(), Refusal> {
         self.tickets += 1;
         let ticket = self.tickets;
-        let request = Request { seed: format!("{ticket:064x}"), wish };
-        let digits = format!("{ticket:016x}{ticket:048x}");
-        let request = Request { seed: digits, ..request };
+        let request = Request { seed: format!("{ticket:016x}{ticket:048x}"), wish };
         self.queue.push_back((b(at), Input::Wish { ticket, about: "test".into(), request }));
         for _ in 0..100 {
             self.round();
@@ -985,4 +983,11 @@ fn a_volume_with_the_minor_of_one_that_grew_grows_too() {
     c.settle();
     let sizes: Vec<_> = c.boxes.values().filter_map(|m| m.drbd.get("web")).map(|d| d.3).collect();
     assert!(sizes.iter().all(|kib| *kib == GIB / 1024), "{sizes:?}");
+}
+
+#[test]
+fn a_late_answer_of_a_store_that_was_given_up_ends_no_leadership() {
+    let mut c = Cluster::new(1, 9);
+    c.take(&b("box1"), Input::Committed { seq: 1, result: Err("late".into()) });
+    assert!(c.boxes[&b("box1")].node.leads());
 }

@@ -338,7 +338,7 @@ fn boxes_together_make_grow_and_remove_a_volume() {
 fn looking_is_not_heard_but_a_change_is() {
     let device = World::new().device;
     let (to, from) = std::sync::mpsc::channel();
-    let _monitor = Monitor::start(move |heard| to.send(heard).unwrap_or_default()).unwrap();
+    let _monitor = Monitor::start(move || to.send(()).unwrap_or_default()).unwrap();
     let hear = |seconds| from.recv_timeout(Duration::from_secs(seconds));
     assert!(hear(10).is_ok(), "the first look is asked for");
     while hear(2).is_ok() {}
@@ -348,6 +348,6 @@ fn looking_is_not_heard_but_a_change_is() {
     }
     assert!(hear(3).is_err(), "looking made an event: it would never end");
     sh(&format!("mkswap -q {device}"));
-    assert!(hear(10).is_ok_and(|heard| heard.disks), "a new signature is heard of");
+    assert!(hear(10).is_ok(), "a new signature is heard of");
     sh(&format!("wipefs -qa {device}"));
 }

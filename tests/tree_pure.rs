@@ -299,7 +299,7 @@ fn refused_writes_say_what_was_written_why_and_what_to_try() {
         ("volumes/db/pool", "-x", Errno::Invalid, "not a pool name"),
         ("volumes/db/group", "a b", Errno::Invalid, "not a group name"),
         ("volumes/db/spec", "size", Errno::Invalid, "not like size=20G"),
-        ("volumes/db/spec", "color=red", Errno::Invalid, "the"),
+        ("volumes/db/spec", "color=red", Errno::Invalid, "no key of spec"),
         ("volumes/db/spec", "size=40G size=41G", Errno::Invalid, "twice"),
         ("volumes/db/spec", "replicas=3 size=x", Errno::Invalid, "not a size"),
         ("volumes/db/spec", "size=none", Errno::Invalid, "no volume shrinks"),
@@ -344,11 +344,11 @@ fn what_is_no_verb_is_refused_with_the_verb_to_use() {
         (tree::write(&view, "volumes/db/state", b"ready", 0), Errno::NotPermitted, "is a fact"),
         (tree::write(&view, "volumes/db/size", b"1G", 4), Errno::Invalid, "offset 4"),
         (tree::write(&view, "volumes/db/size", &[b'1'; 4097], 0), Errno::Invalid, "4097 bytes"),
-        (Err(tree::rename(&view, "volumes/db", "volumes/new")), Errno::NotSupported, "not built yet"),
+        (Err(tree::rename(&view, "volumes/db", "volumes/new")), Errno::NotPermitted, "not built yet"),
         (Err(tree::rename(&view, "volumes/db", "volumes/web")), Errno::Exists, "taken"),
         (
             Err(tree::rename(&view, "volumes/db/on/box1", "volumes/db/on/box9")),
-            Errno::NotSupported,
+            Errno::NotPermitted,
             "into place",
         ),
         (

@@ -1,7 +1,7 @@
 //! `holdfast daemon`: checks what has to be there, starts every edge, and runs the loop.
 
 use std::{
-    net::{Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::{
         Arc,
         mpsc::{SyncSender, sync_channel},
@@ -31,7 +31,7 @@ use crate::{
         drbd_events::{EventStream, StreamEvent},
         fuse::{self, Mounted},
         meta::Meta,
-        peer::{self, LinkKeys, Links, PeerEvent},
+        peer::{LinkKeys, Links, PeerEvent},
         run::{Programs, Tool},
         store::{StoreEvent, StoreThread},
         udev::Monitor,
@@ -50,9 +50,7 @@ const EVENTS: usize = 1_024;
 
 /// Runs until SIGTERM or SIGINT.
 pub(super) fn run(args: &Args) -> Outcome {
-    if let Some(word) = args.words.first() {
-        return Err(Failure::used_wrongly(format_args!("holdfast daemon takes no {word:?}")));
-    }
+    args.no_words("daemon")?;
     crate::log::start(args.debug);
     network::check_root()?;
     network::check_kernel("/dev/fuse", "fuse", "it is in Debian's kernel")?;
@@ -151,7 +149,7 @@ fn start_edges(
 ) -> Result<(Edges, (EventStream, Monitor)), Failure> {
     let drbd = follow_drbd(programs, version, events)?;
     let to_loop = events.clone();
-    let monitor = Monitor::start(move |_| drop(to_loop.send(Event::DisksChanged)))?;
+    let monitor = Monitor::start(move || drop(to_loop.send(Event::DisksChanged)))?;
     let meta = MetaKeeper::start(Meta::new(Arc::clone(programs)), events.clone())?;
     let links = start_links(local, events)?;
     let tree = Mounted::mount(args.mount(), Arc::new(node.view()), Sink(events.clone()))?;
@@ -182,16 +180,19 @@ fn follow_drbd(
 }
 
 fn start_links(local: &Local, events: &SyncSender<Event>) -> Result<Links, Failure> {
-    let (Some(cluster), Some(secret_key), Some(public_key)) =
-        (&local.intent.cluster, hex::key(&local.identity.secret_key), hex::key(&local.identity.public_key))
-    else {
+    let (Some(cluster), Some(me)) = (&local.intent.cluster, local.identity.keys()) else {
         return fail("this box's own store holds no keys; join the cluster again");
     };
     let Some(psk) = hex::key(&cluster.link_key) else {
         return fail("this box's own store holds no cluster key; join the cluster again");
     };
-    let keys = LinkKeys { me: peer::Identity { secret_key, public_key }, psk, cluster: cluster.id.clone() };
-    let listen = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PEER_PORT);
+    let keys = LinkKeys { me, psk, cluster: cluster.id.clone() };
+    // Where IPv6 is switched off, there is no address for both.
+    let any: IpAddr = match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)) {
+        Ok(_) => Ipv6Addr::UNSPECIFIED.into(),
+        Err(_) => Ipv4Addr::UNSPECIFIED.into(),
+    };
+    let listen = SocketAddr::new(any, PEER_PORT);
     let events = events.clone();
     let on_event = move |event| {
         if let Some(event) = peer_event(event) {

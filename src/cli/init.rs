@@ -8,9 +8,8 @@ use crate::{
         assign::found_meta,
         claim::{Disk, Standing},
         facts::Known,
-        hex,
         intent::{Cluster, DiskWish, Group, Intent, Member, Pool, PoolKind, Record},
-        names::{DiskName, GroupName, PoolName},
+        names::{ClusterName, DiskName, GroupName, PoolName},
         node::{Facts, Source},
     },
     edge::{peer, run::Programs},
@@ -23,9 +22,7 @@ use super::{Args, Failure, Outcome, fail, say};
 
 /// Founds a cluster with this box as its only member so far.
 pub(super) fn run(args: &Args) -> Outcome {
-    if let Some(word) = args.words.first() {
-        return Err(Failure::used_wrongly(format_args!("holdfast init takes no {word:?}")));
-    }
+    args.no_words("init")?;
     network::check_root()?;
     local::check_new(args.state_dir())?;
     let name = network::box_name()?;
@@ -41,15 +38,11 @@ pub(super) fn run(args: &Args) -> Outcome {
     let (disk_name, disk) = choose(&disks, args.disk.as_deref())?;
     let pool = PoolName::new("main")?;
     let keys = peer::Identity::generate()?;
-    let identity = Identity {
-        name: name.clone(),
-        secret_key: hex::text(&keys.secret_key),
-        public_key: hex::text(&keys.public_key),
-    };
+    let identity = Identity::new(name.clone(), &keys);
     let id = random::key()?;
     let cluster = Cluster {
         id: id.chars().take(16).collect(),
-        name: args.name.clone().unwrap_or_else(|| "holdfast".to_owned()),
+        name: ClusterName::new(args.name.as_deref().unwrap_or("holdfast"))?.into(),
         link_key: random::key()?,
         join_secret: random::key()?,
         leader: name.clone(),

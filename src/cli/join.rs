@@ -3,7 +3,6 @@
 use crate::{
     cli::network,
     core::{
-        hex,
         intent::Intent,
         message::{JoinAnswer, JoinAsk},
         token::Token,
@@ -27,37 +26,34 @@ pub(super) fn run(args: &Args) -> Outcome {
     Programs::resolve()?;
     let name = network::box_name()?;
     let address = network::address(args.address.as_deref())?;
-    let keys = peer::Identity::generate()?;
+    let fresh = Identity::new(name.clone(), &peer::Identity::generate()?);
+    let identity = local::begin_join(args.state_dir(), fresh)?;
+    let Some(keys) = identity.keys() else {
+        return fail("the keys of an earlier try to join are damaged: remove /var/lib/holdfast/joining");
+    };
     let ask = serde_json::to_vec(&JoinAsk { name: name.clone(), address })?;
     let mut failures = Vec::new();
     for at in &token.addresses {
         match peer::join(*at, &token.cluster, token.server_key, token.secret, &keys, &ask) {
-            Ok(answer) => return welcome(args, &keys, name, serde_json::from_slice(&answer)?),
+            Ok(answer) => return welcome(args, &identity, serde_json::from_slice(&answer)?),
             Err(error) => failures.push(error.to_string()),
         }
     }
     fail(format!("no member took this box in: {}", failures.join("; ")))
 }
 
-fn welcome(
-    args: &Args,
-    keys: &peer::Identity,
-    name: crate::core::names::BoxName,
-    answer: JoinAnswer,
-) -> Outcome {
+fn welcome(args: &Args, identity: &Identity, answer: JoinAnswer) -> Outcome {
     let records = match answer {
         JoinAnswer::Welcome(records) => records,
         JoinAnswer::Refused(refusal) => return fail(refusal.text),
     };
     let intent = Intent::from_records(records);
-    let identity = Identity {
-        name: name.clone(),
-        secret_key: hex::text(&keys.secret_key),
-        public_key: hex::text(&keys.public_key),
-    };
-    local::create(args.state_dir(), &identity, &intent, false)?;
+    local::create(args.state_dir(), identity, &intent, false)?;
+    if let Err(error) = local::end_join(args.state_dir()) {
+        log::warn!("{error}");
+    }
     let cluster = intent.cluster.map_or_else(String::new, |c| c.name);
-    say(format_args!("{name} belongs to cluster {cluster} now"));
+    say(format_args!("{} belongs to cluster {cluster} now", identity.name));
     say("start it with: systemctl enable --now holdfast");
     Ok(())
 }

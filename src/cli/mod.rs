@@ -16,6 +16,8 @@ use std::{
 
 use lexopt::prelude::*;
 
+use crate::local::STATE_DIR;
+
 const HELP: &str = "\
 holdfast turns a few Linux boxes with disks into one pool of replicated block devices.
 
@@ -39,8 +41,6 @@ Options of every command:
 Exit codes: 0 done, 1 failed (one sentence on standard error says why), 2 used wrongly.
 ";
 
-/// Where this box keeps who it is, unless told otherwise.
-const STATE_DIR: &str = "/var/lib/holdfast";
 /// Where the tree is.
 const MOUNT: &str = "/cluster";
 
@@ -61,6 +61,13 @@ impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
         Self { text: error.to_string(), code: 1 }
     }
+}
+
+/// The tree, or a part of it, that is not there.
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    let path = path.display();
+    let text = format!("{path} cannot be read ({error}): is the daemon running? systemctl status holdfast");
+    Failure { text, code: 1 }
 }
 
 type Outcome = Result<(), Failure>;
@@ -97,6 +104,14 @@ impl Args {
     fn mount(&self) -> &Path {
         self.mount.as_deref().unwrap_or(Path::new(MOUNT))
     }
+
+    /// Refuses words where the command takes options only.
+    fn no_words(&self, command: &str) -> Outcome {
+        match self.words.first() {
+            None => Ok(()),
+            Some(word) => Err(Failure::used_wrongly(format_args!("holdfast {command} takes no {word:?}"))),
+        }
+    }
 }
 
 /// Runs what was asked for.
@@ -123,26 +138,20 @@ fn dispatch(mut parser: lexopt::Parser) -> Outcome {
         }
         Some(other) => return Err(Failure::used_wrongly(other.unexpected())),
     };
-    let allowed: &[&str] = match command.as_str() {
-        "init" => &["disk", "name", "address"],
-        "join" => &["address"],
-        "daemon" => &["detach", "debug", "mount"],
-        "wait" => &["synced", "timeout", "mount"],
-        "status" => &["mount"],
+    type Run = fn(&Args) -> Outcome;
+    let (run, allowed): (Run, &[&str]) = match command.as_str() {
+        "init" => (init::run, &["disk", "name", "address"]),
+        "join" => (join::run, &["address"]),
+        "daemon" => (daemon::run, &["detach", "debug", "mount"]),
+        "wait" => (wait::run, &["synced", "timeout", "mount"]),
+        "status" => (status::run, &["mount"]),
         "help" => {
             say(HELP.trim_end());
             return Ok(());
         }
         other => return Err(Failure::used_wrongly(format_args!("{other:?} is not a command"))),
     };
-    let args = parse(&mut parser, &command, allowed)?;
-    match command.as_str() {
-        "init" => init::run(&args),
-        "join" => join::run(&args),
-        "daemon" => daemon::run(&args),
-        "wait" => wait::run(&args),
-        _ => status::run(&args),
-    }
+    run(&parse(&mut parser, &command, allowed)?)
 }
 
 fn parse(parser: &mut lexopt::Parser, command: &str, allowed: &[&str]) -> Result<Args, Failure> {
@@ -160,8 +169,9 @@ fn parse(parser: &mut lexopt::Parser, command: &str, allowed: &[&str]) -> Result
             Long(option) => (*option).to_owned(),
             Short(_) => return Err(Failure::used_wrongly(arg.unexpected())),
         };
+        let unknown = || Err(Failure::used_wrongly(format_args!("holdfast {command} knows no --{option}")));
         if option != "state-dir" && !allowed.contains(&option.as_str()) {
-            return Err(Failure::used_wrongly(format_args!("holdfast {command} knows no --{option}")));
+            return unknown();
         }
         let mut text = || parser.value().and_then(|v| v.string()).map_err(Failure::used_wrongly);
         match option.as_str() {
@@ -179,7 +189,8 @@ fn parse(parser: &mut lexopt::Parser, command: &str, allowed: &[&str]) -> Result
             }
             "synced" => args.synced = true,
             "detach" => args.detach = true,
-            _ => args.debug = true,
+            "debug" => args.debug = true,
+            _ => return unknown(),
         }
     }
     Ok(args)

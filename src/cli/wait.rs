@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::core::names::VolumeName;
 
-use super::{Args, Failure, Outcome, fail};
+use super::{Args, Failure, Outcome, fail, unreadable};
 
 /// A change is noticed so soon even if the wake-up was missed.
 const LOOK_EVERY_MS: u16 = 1_000;
@@ -34,14 +34,10 @@ fn wait(mount: &Path, name: &VolumeName, synced: bool, until: Option<Instant>) -
     let path = mount.join("volumes").join(name.as_str()).join("state");
     let mut file = File::open(&path).map_err(|error| {
         let volumes = mount.join("volumes");
-        let text = match volumes.is_dir() {
-            true => format!("there is no volume \"{name}\" in {}", volumes.display()),
-            false => format!(
-                "{} cannot be read ({error}): is the daemon running? systemctl status holdfast",
-                volumes.display()
-            ),
-        };
-        Failure { text, code: 1 }
+        if !volumes.is_dir() {
+            return unreadable(&volumes, &error);
+        }
+        Failure { text: format!("there is no volume \"{name}\" in {}", volumes.display()), code: 1 }
     })?;
     loop {
         let mut state = String::new();

@@ -396,6 +396,9 @@ fn set_role(world: &World<'_>, name: &VolumeName, on: &BoxName, primary: bool) -
     if leg.is_none() {
         return refuse(Errno::NotFound, format!("{name} has no replica on {on}"));
     }
+    if !primary && volume.primary.as_ref() == Some(on) {
+        return Ok(put(Record::Volume(Volume { primary: None, ..volume.clone() })));
+    }
     match world.drbd(on) {
         Some(v) if v.is_9() => {
             return refuse(
@@ -423,8 +426,6 @@ fn set_role(world: &World<'_>, name: &VolumeName, on: &BoxName, primary: bool) -
             );
         }
         new.primary = Some(on.clone());
-    } else if volume.primary.as_ref() == Some(on) {
-        new.primary = None;
     }
     Ok(if &new == volume { Txn::new() } else { put(Record::Volume(new)) })
 }

@@ -339,6 +339,11 @@ impl Intent {
         all
     }
 
+    /// A transaction that makes all of it from nothing.
+    pub fn whole(&self) -> Txn {
+        self.records().into_iter().map(Change::Put).collect()
+    }
+
     /// The intent that consists of these records.
     pub fn from_records(records: impl IntoIterator<Item = Record>) -> Self {
         let mut intent = Self::default();

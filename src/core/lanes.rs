@@ -13,19 +13,49 @@ const PAUSE_FIRST_MS: u64 = 500;
 const DRBD_WITHIN_MS: u64 = 300;
 /// The longest pause.
 const PAUSE_MAX_MS: u64 = 30_000;
+/// How long after its pause it is remembered that something was tried.
+const REMEMBER_MS: u64 = 60_000;
+/// Step lists that are remembered for a lane at most.
+const TRIED_KEPT: usize = 8;
+
+#[derive(Debug)]
+struct Tried {
+    steps: Vec<Step>,
+    repeats: u32,
+    not_before_ms: u64,
+}
 
 #[derive(Debug, Default)]
 struct Lane {
+    planned: bool,
     running: bool,
     /// Facts that have to be looked at again before the next plan counts.
     awaits: BTreeSet<Source>,
-    /// The steps taken last, and how often in a row.
+    /// What runs or ran last.
     last: Vec<Step>,
-    repeats: u32,
-    not_before_ms: u64,
+    /// Step lists that were taken, and when each may be again: two that undo each other are both slowed down.
+    tried: Vec<Tried>,
     /// DRBD's events of what was done come by themselves: until one came, or this, its facts are old.
     drbd_until_ms: u64,
     wedged: bool,
+}
+
+impl Lane {
+    /// What ran last was tried once more: its pause doubles.
+    fn remember(&mut self, now_ms: u64) {
+        let at = self.tried.iter().position(|t| t.steps == self.last);
+        let repeats = at.map_or(0, |at| self.tried.remove(at).repeats.saturating_add(1));
+        let pause_ms = PAUSE_FIRST_MS.saturating_mul(1 << repeats.min(10)).min(PAUSE_MAX_MS);
+        self.tried.push(Tried { steps: self.last.clone(), repeats, not_before_ms: now_ms + pause_ms });
+        let surplus = self.tried.len().saturating_sub(TRIED_KEPT);
+        self.tried.drain(..surplus);
+    }
+
+    /// Nothing runs, is awaited or is paused.
+    fn is_idle(&self, now_ms: u64) -> bool {
+        let paused = self.tried.iter().any(|t| now_ms < t.not_before_ms);
+        !self.running && !self.wedged && self.awaits.is_empty() && !paused
+    }
 }
 
 /// All lanes of a box.
@@ -41,15 +71,10 @@ impl Lanes {
         if lane.running || lane.wedged || !lane.awaits.is_empty() || now_ms < lane.drbd_until_ms {
             return false;
         }
-        if lane.last == job.steps {
-            if now_ms < lane.not_before_ms {
-                return false;
-            }
-            lane.repeats = lane.repeats.saturating_add(1);
-        } else {
-            lane.repeats = 0;
-            lane.last.clone_from(&job.steps);
+        if lane.tried.iter().any(|t| t.steps == job.steps && now_ms < t.not_before_ms) {
+            return false;
         }
+        lane.last.clone_from(&job.steps);
         lane.running = true;
         true
     }
@@ -66,8 +91,7 @@ impl Lanes {
         lane.running = false;
         lane.wedged = failed == Some(StepClass::Wedged);
         lane.awaits = steps.iter().flat_map(touched).copied().collect();
-        let pause = PAUSE_FIRST_MS.saturating_mul(1 << lane.repeats.min(10)).min(PAUSE_MAX_MS);
-        lane.not_before_ms = now_ms + pause;
+        lane.remember(now_ms);
         if steps.iter().any(|step| touched(step).is_empty()) {
             lane.drbd_until_ms = now_ms + DRBD_WITHIN_MS;
         }
@@ -89,18 +113,23 @@ impl Lanes {
     /// Forgets lanes that have nothing to do any more.
     pub fn retain(&mut self, jobs: &[Job], now_ms: u64) {
         let busy: BTreeSet<&str> = jobs.iter().map(|j| j.lane.as_str()).collect();
-        self.lanes.retain(|name, lane| {
-            busy.contains(name.as_str())
-                || lane.running
-                || lane.wedged
-                || !lane.awaits.is_empty()
-                || now_ms < lane.not_before_ms
-        });
+        for (name, lane) in &mut self.lanes {
+            lane.tried.retain(|t| now_ms < t.not_before_ms + REMEMBER_MS);
+            lane.planned = busy.contains(name.as_str());
+        }
+        self.lanes.retain(|_, lane| lane.planned || !lane.is_idle(now_ms) || !lane.tried.is_empty());
+    }
+
+    /// The operator changed what is wanted in this lane: what was tried before says nothing any more.
+    pub fn renew(&mut self, name: &str) {
+        if let Some(lane) = self.lanes.get_mut(name) {
+            lane.tried.clear();
+        }
     }
 
     /// Nothing is planned, runs or is awaited in this lane.
-    pub fn is_quiet(&self, name: &str) -> bool {
-        !self.lanes.contains_key(name)
+    pub fn is_quiet(&self, name: &str, now_ms: u64) -> bool {
+        self.lanes.get(name).is_none_or(|lane| !lane.planned && lane.is_idle(now_ms))
     }
 
     /// Nothing runs in this lane, and all that ran has been looked at.
@@ -110,9 +139,11 @@ impl Lanes {
     }
 
     /// The next time at which a paused lane may go on.
-    pub fn next_wake_ms(&self) -> Option<u64> {
-        let paused = self.lanes.values().filter(|l| !l.running && !l.wedged && l.awaits.is_empty());
-        paused.map(|l| l.not_before_ms.max(l.drbd_until_ms)).min()
+    pub fn next_wake_ms(&self, now_ms: u64) -> Option<u64> {
+        let waiting =
+            self.lanes.values().filter(|l| l.planned && !l.running && !l.wedged && l.awaits.is_empty());
+        let times = waiting.flat_map(|l| l.tried.iter().map(|t| t.not_before_ms).chain([l.drbd_until_ms]));
+        times.filter(|at| *at > now_ms).min()
     }
 
     /// How many jobs run.
@@ -135,5 +166,51 @@ fn touched(step: &Step) -> &'static [Source] {
         | Step::Promote { .. }
         | Step::Demote { .. }
         | Step::Down { .. } => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(step: &str) -> Job {
+        let resource = "db".to_owned();
+        let step = if step == "demote" { Step::Demote { resource } } else { Step::Promote { resource } };
+        Job { lane: "volumes/db".to_owned(), steps: vec![step] }
+    }
+
+    #[test]
+    fn two_jobs_that_undo_each_other_are_slowed_down_until_the_operator_says_something_new() {
+        let mut lanes = Lanes::default();
+        let runs = |lanes: &mut Lanes, from_ms: u64| {
+            let mut runs = 0;
+            for now_ms in (from_ms..from_ms + 60_000).step_by(100) {
+                for job in [job("promote"), job("demote")] {
+                    if lanes.start(&job, now_ms) {
+                        runs += 1;
+                        assert!(lanes.done(&job.lane, &job.steps, None, now_ms).is_empty());
+                    }
+                    lanes.retain(&[job], now_ms);
+                }
+            }
+            runs
+        };
+        let first = runs(&mut lanes, 0);
+        assert!((8..=20).contains(&first), "{first} in the first minute");
+        assert!(runs(&mut lanes, 60_000) <= 8, "then every half minute");
+        lanes.renew("volumes/db");
+        assert!(lanes.start(&job("promote"), 120_000));
+    }
+
+    #[test]
+    fn what_is_tried_again_long_after_is_not_paused() {
+        let mut lanes = Lanes::default();
+        let job = job("promote");
+        assert!(lanes.start(&job, 0));
+        lanes.done(&job.lane, &job.steps, None, 0);
+        assert!(!lanes.start(&job, 400));
+        lanes.retain(&[], 70_000);
+        assert!(lanes.is_quiet(&job.lane, 70_000));
+        assert!(lanes.lanes.is_empty(), "forgotten");
     }
 }

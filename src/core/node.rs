@@ -19,7 +19,7 @@ use super::{
     message::Message,
     names::BoxName,
     place::World,
-    plan::{Here, left, plan},
+    plan::{Here, lane, left, plan},
     refusal::{Errno, Refusal},
     status::WEDGED,
     step::{Job, Step, StepClass, StepError},
@@ -314,7 +314,7 @@ impl Node {
         if self.report_dirty {
             wake = wake.min(self.report_sent_ms + REPORT_EVERY_MS);
         }
-        if let Some(lane) = self.lanes.next_wake_ms() {
+        if let Some(lane) = self.lanes.next_wake_ms(self.now_ms) {
             wake = wake.min(lane.max(self.now_ms + 10));
         }
         wake
@@ -381,10 +381,14 @@ impl Node {
     }
 
     fn committed(&mut self, seq: u64, result: Result<(), String>) {
+        let Lead::Yes { queue, durable, .. } = &mut self.lead else { return };
+        // Of a store that was given up, all that waited is answered: that says nothing of the one that is open now.
+        if !queue.iter().any(|p| p.seq == seq) {
+            return;
+        }
         if let Err(why) = result {
             return self.resign(why);
         }
-        let Lead::Yes { queue, durable, .. } = &mut self.lead else { return };
         if queue.front().is_none_or(|p| p.seq != seq) {
             return;
         }
@@ -392,9 +396,10 @@ impl Node {
         let newly = !std::mem::replace(durable, true);
         let from = self.intent.stamp;
         Arc::make_mut(&mut self.intent).apply(&done.txn);
+        self.renew_lanes(&done.txn);
         self.out.push(Output::Save {
             whole: newly,
-            txn: if newly { whole(&self.intent) } else { done.txn.clone() },
+            txn: if newly { self.intent.whole() } else { done.txn.clone() },
         });
         if newly {
             self.became_leader();
@@ -540,7 +545,7 @@ impl Node {
         let epoch = tip.stamp.epoch.max(known.epoch) + 1;
         let stamp = Stamp { epoch, revision: tip.stamp.revision + 1 };
         let first = Change::Put(Record::Stamp(stamp));
-        let mut txn = if found { whole(&tip) } else { Txn::new() };
+        let mut txn = if found { tip.whole() } else { Txn::new() };
         txn.push(first);
         tip.apply(&txn);
         let seq = self.next_seq;
@@ -683,7 +688,7 @@ impl Node {
         if stale || self.leads() {
             return;
         }
-        self.out.push(Output::Save { whole: true, txn: whole(&new) });
+        self.out.push(Output::Save { whole: true, txn: new.whole() });
         self.intent = Arc::new(new);
         self.publish_members();
         self.follow(from);
@@ -697,9 +702,21 @@ impl Node {
             return;
         }
         Arc::make_mut(&mut self.intent).apply(txn);
+        self.renew_lanes(txn);
         self.out.push(Output::Save { whole: false, txn: txn.clone() });
         self.publish_members();
         self.follow(from);
+    }
+
+    /// What was tried for a resource counts no more once something else is wanted of it.
+    fn renew_lanes(&mut self, txn: &Txn) {
+        for change in txn {
+            match change {
+                Change::Put(Record::Volume(volume)) => self.lanes.renew(&lane(volume.name.as_str())),
+                Change::Put(Record::Assignment(a)) => self.lanes.renew(&lane(&a.resource)),
+                Change::Put(_) | Change::Delete(_) => {}
+            }
+        }
     }
 
     fn publish_members(&mut self) {
@@ -870,7 +887,7 @@ impl Node {
             jobs.iter().flat_map(|job| job.steps.iter().map(|s| format!("{}: {s}", job.lane))).collect();
         self.lanes.retain(&jobs, self.now_ms);
         let idle: Vec<_> =
-            self.mine.trouble.keys().filter(|lane| self.lanes.is_quiet(lane)).cloned().collect();
+            self.mine.trouble.keys().filter(|lane| self.lanes.is_quiet(lane, self.now_ms)).cloned().collect();
         for lane in idle {
             self.mine.trouble.remove(&lane);
             self.mine_changed();
@@ -902,11 +919,7 @@ impl Node {
             alive: self.alive.clone(),
             leader: self.leader.clone(),
             notes,
-            plan: self
-                .jobs()
-                .iter()
-                .flat_map(|job| job.steps.iter().map(|s| format!("{}: {s}", job.lane)))
-                .collect(),
+            plan: self.planned.clone(),
             counters: vec![
                 ("revision", self.intent.stamp.revision),
                 ("epoch", self.intent.stamp.epoch),
@@ -915,8 +928,4 @@ impl Node {
             ],
         }
     }
-}
-
-fn whole(intent: &Intent) -> Txn {
-    intent.records().into_iter().map(Change::Put).collect()
 }

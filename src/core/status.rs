@@ -9,14 +9,13 @@ mod leg;
 mod table;
 
 pub use health::{health, volume_health};
-pub use leg::{Sight, disk_word, links_words, primaries, sight, sync_done_hundredths};
+pub use leg::{Sight, disk_word, kind_word, links_words, primaries, sight, sync_done_hundredths};
 pub use table::{status, sync_word, volume_status};
 
 use std::fmt;
 
 use super::{
     intent::{Assignment, Volume},
-    names::BoxName,
     plan::lane,
     view::View,
 };
@@ -90,7 +89,7 @@ pub fn volume_state(view: &View, volume: &Volume) -> State {
 
 /// The same for any resource, the meta resource too; `about` is its key in the boxes' `trouble`.
 pub fn resource_state(view: &View, assignment: &Assignment, about: &str) -> State {
-    let troubles = troubles(view, about);
+    let troubles: Vec<_> = view.troubles(about).collect();
     if let Some((name, text)) = troubles.iter().find(|(_, text)| text.starts_with(WEDGED)) {
         return State::Wedged(format!("{name}: {}", &text[WEDGED.len()..]));
     }
@@ -151,12 +150,6 @@ fn describe(legs: &[LegState]) -> String {
         LegState::Good | LegState::Small => None,
     });
     words.collect::<Vec<_>>().join("; ")
-}
-
-/// What boxes that are alive tried for this and failed at.
-fn troubles<'a>(view: &'a View, about: &str) -> Vec<(&'a BoxName, &'a str)> {
-    let current = view.alive.iter().filter_map(|name| Some((name, view.current(name)?)));
-    current.filter_map(|(name, report)| Some((name, report.trouble.get(about)?.as_str()))).collect()
 }
 
 /// Commands' own words may have several lines; a value has one.

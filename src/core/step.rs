@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::names::{BoxName, DiskIdent, PoolName, VolumeId};
+use super::names::{DiskIdent, PoolName, VolumeId};
 use super::size::Size;
 
 /// Which LV, told by everything that must match before it is touched.
@@ -186,9 +186,4 @@ pub struct Job {
     pub lane: String,
     /// In order.
     pub steps: Vec<Step>,
-}
-
-/// For messages: whom a box waits for.
-pub fn list(boxes: &[&BoxName]) -> String {
-    boxes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

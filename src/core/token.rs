@@ -100,8 +100,7 @@ impl Token {
         let length = length.map_err(|_| TokenError::TooLong { what: "the list of addresses" })?;
         body[..LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
         body.extend(crc32fast::hash(&body).to_be_bytes());
-        let hex: String = body.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(format!("{PREFIX}{hex}"))
+        Ok(format!("{PREFIX}{}", hex::text(&body)))
     }
 
     /// Reads a token; spaces around it and capitals do not matter.

@@ -33,4 +33,14 @@ impl View {
     pub fn current(&self, name: &BoxName) -> Option<&Report> {
         self.alive.contains(name).then(|| self.reports.get(name))?.map(Arc::as_ref)
     }
+
+    /// All reports that are current, in order of the boxes' names.
+    pub fn all_current(&self) -> impl Iterator<Item = (&BoxName, &Report)> {
+        self.alive.iter().filter_map(|name| Some((name, self.current(name)?)))
+    }
+
+    /// What boxes whose reports are current tried for `about` and failed at.
+    pub fn troubles(&self, about: &str) -> impl Iterator<Item = (&BoxName, &str)> {
+        self.all_current().filter_map(move |(name, report)| Some((name, report.trouble.get(about)?.as_str())))
+    }
 }

@@ -33,9 +33,9 @@ use crate::core::{
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Where drbdadm finds files by itself.
 const FOLDER: &str = "/etc/drbd.d";
-/// udev looks at a device that was just Primary; then `secondary` is refused for a moment.
-const SECONDARY_TRIES: u32 = 10;
-const SECONDARY_PAUSE: Duration = Duration::from_millis(300);
+/// udev looks at a device that was just Primary, or just unmounted; then `secondary` is refused for a moment.
+const DEMOTE_TRIES: u32 = 10;
+const DEMOTE_PAUSE: Duration = Duration::from_millis(300);
 
 /// The module that is loaded, if one is.
 pub fn module_version() -> Option<DrbdVersion> {
@@ -167,14 +167,13 @@ impl Drbd {
 
     /// After a forced promotion. That somebody uses it already is no error: then it is Primary rightly.
     fn step_down(&self, resource: &str) -> Result<(), StepError> {
-        for _ in 0..SECONDARY_TRIES {
-            match self.demote(resource) {
-                Err(error) if error.class == StepClass::Busy => sleep(SECONDARY_PAUSE),
-                result => return result,
+        match self.demote_patiently(resource) {
+            Err(error) if error.class == StepClass::Busy => {
+                log::info!("{resource} is in use already and stays Primary here");
+                Ok(())
             }
+            result => result,
         }
-        log::info!("{resource} is in use already and stays Primary here");
-        Ok(())
     }
 
     /// Makes it Primary here.
@@ -189,6 +188,17 @@ impl Drbd {
     pub fn demote(&self, resource: &str) -> Result<(), StepError> {
         self.file(resource)?;
         call(&self.drbdadm(resource).args(["secondary", resource]))
+    }
+
+    /// The same where nobody but udev should have it open: Busy only if it still is after some tries.
+    pub fn demote_patiently(&self, resource: &str) -> Result<(), StepError> {
+        for _ in 1..DEMOTE_TRIES {
+            match self.demote(resource) {
+                Err(error) if error.class == StepClass::Busy => sleep(DEMOTE_PAUSE),
+                result => return result,
+            }
+        }
+        self.demote(resource)
     }
 
     /// Takes over larger LVs. DRBD does so only when all of them are larger; the size that is observed then tells.
@@ -257,11 +267,10 @@ impl Drbd {
     fn file(&self, resource: &str) -> Result<String, StepError> {
         let path = self.path(resource);
         let text = ours(&path).map_err(|e| system_error(&path.display().to_string(), &e))?;
-        let text = text.ok_or_else(|| StepError {
+        text.ok_or_else(|| StepError {
             class: StepClass::Gone,
             text: format!("{} is not there or not ours", path.display()),
-        })?;
-        Ok(text)
+        })
     }
 
     fn path(&self, resource: &str) -> PathBuf {

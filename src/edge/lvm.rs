@@ -134,7 +134,7 @@ impl Lvm {
             log::debug!("{} has its metadata", full_name(lv));
             return Ok(());
         }
-        if is_open(&found) {
+        if found.open {
             return Err(busy(lv));
         }
         if !found.active {
@@ -171,7 +171,7 @@ impl Lvm {
             Err(error) if error.class == StepClass::Gone => return Ok(()),
             found => found?,
         };
-        if is_open(&found) {
+        if found.open {
             return Err(busy(lv));
         }
         if !found.active {
@@ -271,11 +271,6 @@ fn busy(lv: &LvRef) -> StepError {
     StepError { class: StepClass::Busy, text: format!("LV {} is open", full_name(lv)) }
 }
 
-/// LVM cannot tell of one that is not active whether it is open; it has no device node then, so nothing can have it.
-fn is_open(lv: &lvm_report::Lv) -> bool {
-    lv.active && lv.open
-}
-
 /// The tags that say whose an LV is.
 fn tags(lv: &LvRef) -> [String; 3] {
     [format!("{ID}{}", lv.id), format!("{DEVICE}{}", lv.device_nr), format!("{GENERATION}{}", lv.generation)]
@@ -329,17 +324,9 @@ mod tests {
     use super::*;
 
     fn vg(name: &str, tags: &[&str], lvs: Vec<lvm_report::Lv>) -> lvm_report::Vg {
-        let pv = |device: &str, missing| lvm_report::Pv {
-            device: device.into(),
-            uuid: String::new(),
-            size_bytes: 100,
-            free_bytes: 40,
-            missing,
-            tags: BTreeSet::new(),
-        };
+        let pv = |device: &str, missing| lvm_report::Pv { device: device.into(), free_bytes: 40, missing };
         lvm_report::Vg {
             name: name.into(),
-            uuid: String::new(),
             tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
             size_bytes: 200,
             free_bytes: 80,
@@ -353,13 +340,10 @@ mod tests {
     fn lv(name: &str, tags: &[&str]) -> lvm_report::Lv {
         lvm_report::Lv {
             name: name.into(),
-            uuid: String::new(),
             size_bytes: 60,
             tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
             active: true,
             open: false,
-            devices: Vec::new(),
-            attr: String::new(),
         }
     }
 

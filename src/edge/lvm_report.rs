@@ -16,7 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const CONFIG: &str =
     r#"devices { global_filter=["r|^/dev/drbd|"] scan_lvs=0 } backup { backup=0 archive=0 }"#;
 
-/// Arguments of the one call of `lvm` whose standard output `VgReport::parse` reads.
+/// Arguments of the one call of `lvm` whose standard output `VgReport::parse` reads. Its reports of segments are not wanted,
+/// and without a choice of fields they would have all.
 pub const ARGS: [&str; 26] = [
     "fullreport",
     "--config",
@@ -29,19 +30,19 @@ pub const ARGS: [&str; 26] = [
     "--configreport",
     "vg",
     "-o",
-    "vg_name,vg_uuid,vg_tags,vg_size,vg_free,vg_extent_size,vg_missing_pv_count",
+    "vg_name,vg_tags,vg_size,vg_free,vg_extent_size,vg_missing_pv_count",
     "--configreport",
     "pv",
     "-o",
-    "pv_name,pv_uuid,pv_size,pv_free,pv_missing,pv_tags",
+    "pv_name,pv_free,pv_missing",
     "--configreport",
     "lv",
     "-o",
-    "lv_name,lv_uuid,lv_size,lv_tags,lv_active,lv_device_open,lv_attr",
+    "lv_name,lv_size,lv_tags,lv_active,lv_device_open",
     "--configreport",
     "seg",
     "-o",
-    "lv_uuid,devices",
+    "lv_uuid",
     "--configreport",
     "pvseg",
 ];
@@ -60,8 +61,6 @@ pub struct VgReport {
 pub struct Vg {
     /// Its name.
     pub name: String,
-    /// LVM's id of it.
-    pub uuid: String,
     /// Its tags.
     pub tags: BTreeSet<String>,
     /// All extents together.
@@ -83,16 +82,10 @@ pub struct Vg {
 pub struct Pv {
     /// Path of the device; `[unknown]` if it is missing.
     pub device: String,
-    /// LVM's id of it.
-    pub uuid: String,
-    /// What LVM can use of it.
-    pub size_bytes: u64,
-    /// Of that, what is free.
+    /// Free extents together.
     pub free_bytes: u64,
     /// The device is not there.
     pub missing: bool,
-    /// Its tags.
-    pub tags: BTreeSet<String>,
 }
 
 /// A logical volume.
@@ -100,8 +93,6 @@ pub struct Pv {
 pub struct Lv {
     /// Its name.
     pub name: String,
-    /// LVM's id of it.
-    pub uuid: String,
     /// Its size.
     pub size_bytes: u64,
     /// Its tags.
@@ -110,10 +101,6 @@ pub struct Lv {
     pub active: bool,
     /// Something holds it open, or LVM cannot tell.
     pub open: bool,
-    /// The devices it lies on, in the order of its parts, each once; `[unknown]` is a missing one.
-    pub devices: Vec<String>,
-    /// LVM's ten letters, see lvs(8).
-    pub attr: String,
 }
 
 impl VgReport {
@@ -149,51 +136,19 @@ struct Section {
     vg: Vec<Row>,
     pv: Vec<Row>,
     lv: Vec<Row>,
-    seg: Vec<Row>,
 }
 
 impl Section {
     fn read(&self, vg: &Row) -> Result<Vg, String> {
         Ok(Vg {
             name: vg.text("vg_name")?,
-            uuid: vg.text("vg_uuid")?,
             tags: vg.tags("vg_tags")?,
             size_bytes: vg.number("vg_size")?,
             free_bytes: vg.number("vg_free")?,
             extent_bytes: vg.number("vg_extent_size")?,
             missing_pvs: vg.number("vg_missing_pv_count")?,
             pvs: self.pv.iter().map(Row::pv).collect::<Result<_, _>>()?,
-            lvs: self.lv.iter().map(|row| self.lv(row)).collect::<Result<_, _>>()?,
-        })
-    }
-
-    fn lv(&self, row: &Row) -> Result<Lv, String> {
-        let uuid = row.text("lv_uuid")?;
-        let mut devices: Vec<String> = Vec::new();
-        for segment in &self.seg {
-            if segment.text("lv_uuid")? != uuid {
-                continue;
-            }
-            for place in segment.text("devices")?.split(',').filter(|place| !place.is_empty()) {
-                // `/dev/vdb(12)` is from extent 12 on.
-                let device = place.split_once('(').map_or(place, |(device, _)| device);
-                if !devices.iter().any(|known| known == device) {
-                    devices.push(device.to_string());
-                }
-            }
-        }
-        let active = row.text("lv_active")? == "active";
-        let open = row.text("lv_device_open")?;
-        Ok(Lv {
-            name: row.text("lv_name")?,
-            uuid,
-            size_bytes: row.number("lv_size")?,
-            tags: row.tags("lv_tags")?,
-            active,
-            // LVM also says `unknown` of every volume that is not active, and of such a one nothing can be open.
-            open: open == "open" || (active && !open.is_empty()),
-            devices,
-            attr: row.text("lv_attr")?,
+            lvs: self.lv.iter().map(Row::lv).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -206,11 +161,21 @@ impl Row {
     fn pv(&self) -> Result<Pv, String> {
         Ok(Pv {
             device: self.text("pv_name")?,
-            uuid: self.text("pv_uuid")?,
-            size_bytes: self.number("pv_size")?,
             free_bytes: self.number("pv_free")?,
             missing: !self.text("pv_missing")?.is_empty(),
-            tags: self.tags("pv_tags")?,
+        })
+    }
+
+    fn lv(&self) -> Result<Lv, String> {
+        let active = self.text("lv_active")? == "active";
+        let open = self.text("lv_device_open")?;
+        Ok(Lv {
+            name: self.text("lv_name")?,
+            size_bytes: self.number("lv_size")?,
+            tags: self.tags("lv_tags")?,
+            active,
+            // LVM also says `unknown` of every volume that is not active, and of such a one nothing can be open.
+            open: open == "open" || (active && !open.is_empty()),
         })
     }
 

@@ -7,10 +7,9 @@
 
 use std::{
     fs, io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
-    thread::sleep,
     time::Duration,
 };
 
@@ -36,9 +35,6 @@ pub const MOUNT_POINT: &str = "/run/holdfast/meta";
 /// 128 MiB, written through a link; an emulated machine under load takes 15 s.
 const MKFS_DEADLINE: Duration = Duration::from_secs(120);
 const FILE_SYSTEM: &str = "ext4";
-/// udev may be looking at the device right after the file system is gone from it.
-const DEMOTE_TRIES: u32 = 10;
-const DEMOTE_PAUSE: Duration = Duration::from_millis(300);
 
 /// Why the store's place is not there. Each is a sentence.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +108,9 @@ impl Meta {
         let options = Some("errors=remount-ro");
         mount(Some(&self.device), &self.place, Some(FILE_SYSTEM), flags, options)
             .map_err(|errno| MetaError::System { what: "mounting the meta resource", cause: errno.into() })?;
+        // The mounted root's own mode counts: keys and secrets lie in there.
+        fs::set_permissions(&self.place, fs::Permissions::from_mode(0o700))
+            .map_err(|cause| MetaError::System { what: "closing the meta resource to others", cause })?;
         Ok(self.place.clone())
     }
 
@@ -123,14 +122,10 @@ impl Meta {
                 cause: errno.into(),
             })?;
         }
-        for _ in 1..DEMOTE_TRIES {
-            match self.drbd.demote(META_NAME) {
-                Err(error) if error.class == StepClass::Busy => sleep(DEMOTE_PAUSE),
-                Err(error) if error.class == StepClass::Gone => return Ok(()),
-                result => return Ok(result?),
-            }
+        match self.drbd.demote_patiently(META_NAME) {
+            Err(error) if error.class == StepClass::Gone => Ok(()),
+            result => Ok(result?),
         }
-        Ok(self.drbd.demote(META_NAME)?)
     }
 
     /// Not lazily: nothing of it is left to be written by background work when the leader moves. The store needs few

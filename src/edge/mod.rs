@@ -1,6 +1,7 @@
 //! The neighbours: one file for each. They carry out and report; what to do is decided in `core`.
 //!
-//! Edges do not know each other, except that all may use `run` and `outcome`; tests/purity.rs keeps it so.
+//! Edges do not know each other, except that all may use `run` and `outcome`, and that a few stand on another one. Which
+//! ones tests/purity.rs says, and keeps it so.
 
 pub mod blkid;
 pub mod drbd;

@@ -32,14 +32,13 @@ const REAP_LIMIT: Duration = Duration::from_secs(2);
 pub struct Cmd {
     program: PathBuf,
     args: Vec<String>,
-    stdin: Option<String>,
     deadline: Duration,
 }
 
 impl Cmd {
     /// `program` is a full path. At `deadline` it is killed.
     pub fn new(program: impl Into<PathBuf>, deadline: Duration) -> Cmd {
-        Cmd { program: program.into(), args: Vec::new(), stdin: None, deadline }
+        Cmd { program: program.into(), args: Vec::new(), deadline }
     }
 
     /// One more argument.
@@ -51,12 +50,6 @@ impl Cmd {
     /// More arguments.
     pub fn args(mut self, args: impl IntoIterator<Item = impl Into<String>>) -> Cmd {
         self.args.extend(args.into_iter().map(Into::into));
-        self
-    }
-
-    /// Text for standard input; without, it is /dev/null.
-    pub fn stdin(mut self, text: impl Into<String>) -> Cmd {
-        self.stdin = Some(text.into());
         self
     }
 
@@ -74,8 +67,8 @@ impl Cmd {
     fn command(&self) -> Command {
         let mut command = bare_command(&self.program);
         command.args(&self.args).process_group(0);
-        command.stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Standard input is empty: whoever asks a question gets no answer.
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 }
@@ -147,7 +140,7 @@ pub fn run(cmd: &Cmd) -> Result<Output, RunError> {
     let cannot =
         |error: &dyn std::fmt::Display| RunError::Start { argv: argv.clone(), cause: error.to_string() };
     let mut child = cmd.command().spawn().map_err(|error| cannot(&error))?;
-    let outcome = Pipes::of(&mut child, cmd.stdin.as_deref())
+    let outcome = Pipes::of(&mut child)
         .and_then(|mut pipes| pipes.serve(&mut child, started + cmd.deadline).map(|end| (pipes, end)));
     let (pipes, end) = match outcome {
         Ok(served) => served,
@@ -188,7 +181,19 @@ fn finished(argv: &str, status: ExitStatus, pipes: &Pipes) -> Result<Output, Run
 /// The first ten lines that say something, each bounded: DRBD's additional information from the kernel comes late.
 fn first_lines(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).take(10);
-    lines.map(|line| line.chars().take(300).collect::<String>()).collect::<Vec<_>>().join("\n")
+    lines
+        .map(|line| without_secrets(line).chars().take(300).collect::<String>())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// drbdadm prints the drbdsetup call that failed with all its options; what is said here ends up in logs and in the tree.
+fn without_secrets(line: &str) -> String {
+    const SECRET: &str = "shared-secret";
+    let Some((before, after)) = line.split_once(SECRET) else { return line.to_owned() };
+    let rest = after.trim_start_matches(['=', ' ', '"', '\'']);
+    let end = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
+    format!("{before}{SECRET}=...{}", without_secrets(&rest[end..]))
 }
 
 /// Kills the process group of a child. False: it did not go.

@@ -9,7 +9,7 @@
 mod monitor;
 mod record;
 
-pub use monitor::{Heard, Monitor};
+pub use monitor::Monitor;
 
 use std::{
     collections::BTreeMap,

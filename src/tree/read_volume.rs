@@ -7,6 +7,7 @@ use super::{
 use crate::core::{
     intent::{Assignment, Place, Volume},
     names::BoxName,
+    plan::lane,
     status,
     view::View,
 };
@@ -70,13 +71,10 @@ pub fn health(view: &View, args: &Args<'_>) -> Text {
 }
 
 pub fn error(view: &View, args: &Args<'_>) -> Text {
-    let about = format!("volumes/{}", args.volume(view)?.name);
+    let about = lane(args.volume(view)?.name.as_str());
     let refused = refusals(view).into_iter().rfind(|(line, _)| line.about == about);
     let mut parts: Vec<_> = refused.map(|(line, _)| status::one_line(&line.text)).into_iter().collect();
-    let current = view.alive.iter().filter_map(|name| Some((name, view.current(name)?)));
-    parts.extend(current.filter_map(|(name, report)| {
-        Some(format!("{name}: {}", status::one_line(report.trouble.get(&about)?)))
-    }));
+    parts.extend(view.troubles(&about).map(|(name, text)| format!("{name}: {}", status::one_line(text))));
     Some(parts.join("; "))
 }
 
@@ -112,7 +110,7 @@ pub fn used_by(view: &View, args: &Args<'_>) -> Text {
 }
 
 pub fn leg_kind(view: &View, args: &Args<'_>) -> Text {
-    Some(if args.leg(view)?.pool.is_some() { "replica" } else { "tie-breaker" }.to_owned())
+    args.leg(view).map(|leg| status::kind_word(leg).to_owned())
 }
 
 /// Whether promotion is DRBD's own business on that box: as far as is known, not.

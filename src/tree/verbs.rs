@@ -81,7 +81,7 @@ pub fn rename(view: &View, from: &str, to: &str) -> Refusal {
         }
         _ => return fixed(from, "renamed"),
     };
-    Refusal::new(Errno::NotSupported, format!("{} cannot become {}: {why}", quote(from), quote(to)))
+    Refusal::new(Errno::NotPermitted, format!("{} cannot become {}: {why}", quote(from), quote(to)))
 }
 
 /// Why `path` cannot be made, linked, unlinked or given another mode or owner (`done`): EPERM.

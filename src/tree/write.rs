@@ -28,7 +28,8 @@ pub fn token(_: &View, _: &Args<'_>, value: &str) -> Wished {
         return Ok(Wish::SetToken(None));
     }
     let token = Token::parse(value).map_err(|error| {
-        Refusal::new(Errno::Invalid, format!("{value:?} is neither \"new\" nor a token: {error}"))
+        // Not quoted: everyone may read the errors, and most of a token may be in it.
+        Refusal::new(Errno::Invalid, format!("what was written is neither \"new\" nor a token: {error}"))
     })?;
     Ok(Wish::SetToken(Some(hex::text(&token.secret))))
 }

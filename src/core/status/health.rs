@@ -7,7 +7,7 @@ use crate::core::{
     claim::Standing,
     drbd::{ConnectionState, DiskState},
     facts::{Known, Report},
-    intent::{Assignment, DiskWish, Volume},
+    intent::{Assignment, DiskWish, PEER_PORT, Volume},
     names::BoxName,
     plan::lane,
     view::View,
@@ -25,14 +25,14 @@ pub fn health(view: &View) -> Vec<String> {
         lines.extend(leader(view));
     }
     lines.extend(away(view));
-    for (name, report) in current(view) {
+    for (name, report) in view.all_current() {
         box_problems(name, report, &mut lines);
     }
     lines.extend(handed_over(view));
     lines.extend(generations(view));
     lines.extend(meta(view));
     lines.extend(view.intent.volumes.values().flat_map(|volume| replication(view, volume)));
-    for (name, report) in current(view) {
+    for (name, report) in view.all_current() {
         let failed = report.trouble.iter();
         lines.extend(failed.map(|(about, text)| format!("{name}: {about}: {}", one_line(text))));
     }
@@ -44,15 +44,9 @@ pub fn health(view: &View) -> Vec<String> {
 pub fn volume_health(view: &View, volume: &Volume) -> Vec<String> {
     let about = lane(volume.name.as_str());
     let mut lines = replication(view, volume);
-    lines.extend(current(view).filter_map(|(name, report)| {
-        let text = report.trouble.get(&about)?;
-        Some(format!("{name}: {about}: {}", one_line(text)))
-    }));
+    let failed = view.troubles(&about);
+    lines.extend(failed.map(|(name, text)| format!("{name}: {about}: {}", one_line(text))));
     lines
-}
-
-fn current(view: &View) -> impl Iterator<Item = (&BoxName, &Report)> {
-    view.alive.iter().filter_map(|name| Some((name, view.current(name)?)))
 }
 
 fn leader(view: &View) -> Option<String> {
@@ -75,7 +69,7 @@ fn leader(view: &View) -> Option<String> {
 fn away(view: &View) -> impl Iterator<Item = String> {
     view.intent.members.values().filter(|member| !view.alive.contains(&member.name)).map(|member| {
         format!(
-            "{}: away; see that it has power, that holdfast runs there and that {} answers on port 6999",
+            "{}: away; see that it has power, that holdfast runs there and that {} answers on port {PEER_PORT}",
             member.name, member.address
         )
     })
@@ -107,7 +101,7 @@ fn box_problems(name: &BoxName, report: &Report, lines: &mut Vec<String>) {
 /// 8.4 and 9 understand each other for two replicas at best, and promise different things.
 fn generations(view: &View) -> Option<String> {
     let has = |nine: bool| {
-        current(view)
+        view.all_current()
             .filter(|(_, report)| report.drbd_version.is_some_and(|v| v.is_9() == nine))
             .map(|(name, _)| name.to_string())
             .collect::<Vec<_>>()
@@ -146,7 +140,7 @@ fn meta(view: &View) -> Vec<String> {
     let mut lines = Vec::new();
     let diskful: BTreeSet<_> = meta.diskful().collect();
     let pools: BTreeSet<_> = meta.legs.values().filter_map(|leg| leg.pool.as_ref()).collect();
-    let others = current(view).filter(|(name, report)| {
+    let others = view.all_current().filter(|(name, report)| {
         let vgs = report.vgs.known();
         !diskful.contains(name) && vgs.is_some_and(|vgs| pools.iter().any(|pool| vgs.contains_key(*pool)))
     });

@@ -159,6 +159,11 @@ fn done_hundredths(device: &PeerDevice, size_kib: u64) -> u16 {
     device.done_hundredths.unwrap_or_else(from_bits).min(9_999)
 }
 
+/// `on/BOX/kind`
+pub fn kind_word(leg: &Leg) -> &'static str {
+    if leg.pool.is_some() { "replica" } else { "tie-breaker" }
+}
+
 /// `on/BOX/disk`: DRBD's own word, or `-` while it is not known.
 pub fn disk_word(view: &View, assignment: &Assignment, name: &BoxName) -> &'static str {
     match sight(view, assignment, name) {

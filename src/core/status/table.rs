@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    State, disk_word, health, links_words, primaries, sync_done_hundredths, volume_health, volume_state,
+    State, disk_word, health, kind_word, links_words, primaries, sync_done_hundredths, volume_health,
+    volume_state,
 };
 use crate::core::{
     claim::Standing,
@@ -173,7 +174,7 @@ fn legs(view: &View, assignment: &Assignment) -> Vec<Vec<String>> {
     for (name, leg) in &assignment.legs {
         rows.push(vec![
             name.to_string(),
-            if leg.pool.is_some() { "replica" } else { "tie-breaker" }.to_owned(),
+            kind_word(leg).to_owned(),
             if primaries.contains(&name) { "primary" } else { "secondary" }.to_owned(),
             disk_word(view, assignment, name).to_owned(),
             sync_word(view, assignment, name),

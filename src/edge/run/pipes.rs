@@ -1,12 +1,12 @@
-//! The pipes of one child: fed and drained with poll(2) until it has ended.
+//! The pipes of one child: drained with poll(2) until it has ended.
 //!
 //! What must not go in: what happens to a child that did not end in time (run.rs).
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus};
+use std::process::{Child, ChildStderr, ChildStdout, ExitStatus};
 use std::time::{Duration, Instant};
 
 /// A longer standard output is an error: half a report must not be mistaken for a whole one.
@@ -25,8 +25,6 @@ pub(super) enum End {
 
 /// Our ends of a child's pipes, and what came through them. A pipe that is done is None.
 pub(super) struct Pipes {
-    to: Option<ChildStdin>,
-    input: Vec<u8>,
     out: Option<ChildStdout>,
     pub(super) stdout: Vec<u8>,
     err: Option<ChildStderr>,
@@ -34,26 +32,21 @@ pub(super) struct Pipes {
 }
 
 impl Pipes {
-    pub(super) fn of(child: &mut Child, input: Option<&str>) -> std::io::Result<Pipes> {
-        let (to, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        if let Some(pipe) = &to {
-            set_nonblocking(pipe)?;
-        }
+    pub(super) fn of(child: &mut Child) -> std::io::Result<Pipes> {
+        let (out, err) = (child.stdout.take(), child.stderr.take());
         if let Some(pipe) = &out {
             set_nonblocking(pipe)?;
         }
         if let Some(pipe) = &err {
             set_nonblocking(pipe)?;
         }
-        let input = input.unwrap_or_default().as_bytes().to_vec();
-        Ok(Pipes { to, input, out, stdout: Vec::new(), err, stderr: Vec::new() })
+        Ok(Pipes { out, stdout: Vec::new(), err, stderr: Vec::new() })
     }
 
-    /// Feeds and drains until the child has ended and its output is complete, or the deadline.
+    /// Drains until the child has ended and its output is complete, or the deadline.
     pub(super) fn serve(&mut self, child: &mut Child, deadline: Instant) -> std::io::Result<End> {
         let mut exited: Option<(ExitStatus, Instant)> = None;
         loop {
-            self.write();
             if self.read() > STDOUT_LIMIT_BYTES {
                 return Ok(End::TooMuch);
             }
@@ -86,10 +79,9 @@ impl Pipes {
     }
 
     fn wait(&self, limit: Duration) -> std::io::Result<()> {
-        let mut fds = Vec::with_capacity(3);
+        let mut fds = Vec::with_capacity(2);
         fds.extend(self.out.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.err.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
-        fds.extend(self.to.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)));
         let limit = PollTimeout::try_from(limit.as_millis() + 1).unwrap_or(PollTimeout::ZERO);
         match poll(&mut fds, limit) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
@@ -102,20 +94,6 @@ impl Pipes {
         drain(&mut self.out, &mut self.stdout, STDOUT_LIMIT_BYTES + 1);
         drain(&mut self.err, &mut self.stderr, STDERR_LIMIT_BYTES);
         self.stdout.len()
-    }
-
-    fn write(&mut self) {
-        let Some(pipe) = &mut self.to else { return };
-        while !self.input.is_empty() {
-            match pipe.write(&self.input) {
-                Ok(written) => drop(self.input.drain(..written)),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                // It does not want the rest; its exit code will say whether that is well.
-                Err(_) => self.input.clear(),
-            }
-        }
-        self.to = None;
     }
 }
 

@@ -9,6 +9,7 @@ use super::{StoreError, io_error};
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,9 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
 /// Creates `dir` if need be and finishes what an interrupted rebuild left.
 pub(super) fn prepare(dir: &Path) -> Result<(), StoreError> {
     if !dir.exists() {
-        fs::create_dir_all(dir).map_err(io_error("create", dir))?;
+        // Keys and links' secrets are in it.
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.map_err(io_error("create", dir))?;
         if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_dir(parent)?;
         }

@@ -19,24 +19,9 @@ const QUIET: Duration = Duration::from_millis(50);
 /// A burst that does not end is looked at nevertheless.
 const BURST_LIMIT: Duration = Duration::from_millis(500);
 
-/// What to look at again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
-    /// A disk or partition came, went or changed.
-    pub disks: bool,
-    /// A device-mapper device did: an LV became active, for one.
-    pub mapped: bool,
-}
-
-impl Heard {
-    fn add(&mut self, name: &str) {
-        self.mapped |= name.starts_with("dm-");
-        self.disks |= !is_no_disk(name);
-    }
-
-    fn any(self) -> bool {
-        self.disks || self.mapped
-    }
+/// Whether a device of that name matters: a disk or partition, or one of device-mapper (an LV became active, for one).
+fn matters(name: &str) -> bool {
+    name.starts_with("dm-") || !is_no_disk(name)
 }
 
 /// The thread; it ends when this is dropped.
@@ -48,7 +33,7 @@ pub struct Monitor {
 
 impl Monitor {
     /// Starts to listen; `on` is called from the thread. Without udevd this succeeds, and nothing is ever heard.
-    pub fn start(on: impl Fn(Heard) + Send + 'static) -> io::Result<Self> {
+    pub fn start(on: impl Fn() + Send + 'static) -> io::Result<Self> {
         let (stopped, stop) = io::pipe()?;
         // udev's objects belong to one thread, so the socket is made in it.
         let listen = move || {
@@ -73,11 +58,11 @@ impl Drop for Monitor {
     }
 }
 
-fn hear(socket: &udev::MonitorSocket, stopped: &PipeReader, on: &impl Fn(Heard)) -> io::Result<()> {
+fn hear(socket: &udev::MonitorSocket, stopped: &PipeReader, on: &impl Fn()) -> io::Result<()> {
     // What was there before the socket listened is found by a look after it.
-    on(Heard { disks: true, mapped: true });
+    on();
     loop {
-        let mut heard = Heard::default();
+        let mut heard = false;
         let mut since: Option<Instant> = None;
         while since.is_none_or(|since| since.elapsed() < BURST_LIMIT) {
             match wait(socket, stopped, since.is_some())? {
@@ -88,15 +73,15 @@ fn hear(socket: &udev::MonitorSocket, stopped: &PipeReader, on: &impl Fn(Heard))
             let mut count = 0;
             for event in socket.iter() {
                 count += 1;
-                heard.add(&event.sysname().to_string_lossy());
+                heard |= matters(&event.sysname().to_string_lossy());
             }
             if count == 0 {
                 // Readable and yet nothing: events were lost (the socket's buffer was full).
-                heard = Heard { disks: true, mapped: true };
+                heard = true;
             }
         }
-        if heard.any() {
-            on(heard);
+        if heard {
+            on();
         }
     }
 }
@@ -137,22 +122,15 @@ mod tests {
     #[test]
     fn it_asks_for_a_first_look_and_ends_when_dropped() {
         let (to, from) = mpsc::channel();
-        let monitor = Monitor::start(move |heard| to.send(heard).unwrap_or_default()).unwrap();
-        let first = from.recv_timeout(Duration::from_secs(10));
-        assert_eq!(first, Ok(Heard { disks: true, mapped: true }));
+        let monitor = Monitor::start(move || to.send(()).unwrap_or_default()).unwrap();
+        assert_eq!(from.recv_timeout(Duration::from_secs(10)), Ok(()));
         drop(monitor);
         assert_eq!(from.recv_timeout(Duration::from_secs(10)), Err(mpsc::RecvTimeoutError::Disconnected));
     }
 
     #[test]
     fn what_is_neither_disk_nor_mapped_is_not_heard() {
-        let heard = |names: &[&str]| {
-            let mut heard = Heard::default();
-            names.iter().for_each(|name| heard.add(name));
-            heard
-        };
-        assert!(!heard(&["drbd1000", "loop0", "sr0"]).any());
-        assert_eq!(heard(&["dm-3"]), Heard { disks: false, mapped: true });
-        assert_eq!(heard(&["vdb1", "drbd1"]), Heard { disks: true, mapped: false });
+        assert!(["dm-3", "vdb", "vdb1"].into_iter().all(matters));
+        assert!(!["drbd1000", "loop0", "sr0"].into_iter().any(matters));
     }
 }
