@@ -1,12 +1,12 @@
 //! The invariants (DESIGN, section 5), checked on the model after everything that happens.
 //!
 //! What is checked is the world, not what a daemon believes: what lies on disks, what the kernels do, what was answered.
-//! The first that breaks ends the run. Number 12 is not in the design: an operator's data reads back.
+//! The first that breaks ends the run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::{
-    intent::{Assignment, Change, META_NAME, Record, Stamp, Volume},
+    intent::{Assignment, Change, META_NAME, Place, Record, Stamp, Volume},
     names::{BoxName, VolumeId},
     refusal::{Errno, Refusal},
     step::{LvRef, SeedHow, Step, StepError},
@@ -463,12 +463,24 @@ impl World {
         if before.copies > 0 && copies == 0 {
             self.check.fail(1, format!("{name}: {step}: that was the last good copy"));
         }
-        let wanted =
-            assignments(&self.check.durable).find(|a| &a.id == id).map_or(0, |a| a.diskful().count());
+        let wanted = self.replicas_wished(id);
         if attached < before.attached && attached < wanted {
             let text = format!("{name}: {step}: {} good copies in use became {attached}", before.attached);
             self.check.fail(7, text);
         }
+    }
+
+    /// How many copies the operator asked for.
+    fn replicas_wished(&self, id: &VolumeId) -> usize {
+        let Some(volume) = volumes(&self.check.durable).find(|v| &v.id == id) else {
+            return assignments(&self.check.durable).find(|a| &a.id == id).map_or(0, |a| a.diskful().count());
+        };
+        let place = if let Place::Boxes(boxes) = &volume.place { Some(boxes.len()) } else { None };
+        let group = match self.check.durable.get(&format!("group/{}", volume.group)) {
+            Some(Record::Group(group)) => usize::from(group.replicas),
+            _ => 0,
+        };
+        volume.replicas.map(usize::from).or(place).unwrap_or(group)
     }
 
     fn check_seed(&mut self, name: &BoxName, step: &Step, how: SeedHow) {

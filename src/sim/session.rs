@@ -458,7 +458,7 @@ impl World {
                 let written = self.check.written.get(&id).copied().unwrap_or_default();
                 if !self.kernels.descends(content, written) {
                     let text = format!("{volume} on {} reads without what was written", self.boxes[at].name);
-                    self.check.fail(12, text.clone());
+                    self.check.fail(8, text.clone());
                     return Err(text);
                 }
             }

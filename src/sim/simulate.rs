@@ -390,7 +390,7 @@ fn everything_is_there(world: &mut World) {
         if let (Some(written), Some(one)) = (written, good.first())
             && !world.kernels.descends(one.content, written)
         {
-            wrong.push((12, format!("{} lacks what was written", a.resource)));
+            wrong.push((8, format!("{} lacks what was written", a.resource)));
         }
         if written.is_some() && good.is_empty() {
             wrong.push((1, format!("{} has no good copy any more", a.resource)));
