@@ -10,6 +10,8 @@ mod command;
 pub mod drbd;
 mod host;
 mod machine;
+#[cfg(test)]
+mod mutants;
 mod net;
 mod rng;
 pub mod script;
