@@ -92,6 +92,11 @@ impl Kernels {
         }
     }
 
+    /// Some resync goes on, or waits for another.
+    pub fn is_syncing(&self) -> bool {
+        self.clusters.iter().any(|cluster| !cluster.runs.is_empty())
+    }
+
     /// The disk is back with what it held. The next adjust attaches it.
     pub fn mend_backing(&mut self, id: BackingId) {
         if let Some(backing) = self.world.disks.get_mut(id) {
