@@ -255,15 +255,13 @@ fn change_volume(
             check_more_replicas(world, a, &new, drbd)?;
         }
     }
-    let mut txn = put(Record::Volume(new.clone()));
-    let mut tip = intent.clone();
-    tip.apply(&txn);
-    let more = assign_volume(&World { intent: &tip, ..*world }, &new, drbd).map_err(|r| {
+    let more = assign_volume(world, &new, drbd).map_err(|r| {
         Refusal::new(
             r.errno,
             format!("{}; take a smaller size, fewer replicas, or hand over more disks", r.text),
         )
     })?;
+    let mut txn = put(Record::Volume(new));
     txn.extend(more);
     Ok(txn)
 }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{facts::Report, intent::Intent, names::BoxName};
+use super::{facts::Report, intent::Intent, names::BoxName, place::World};
 
 /// The note that says that nothing of it is real: no problem, so it is not counted as one.
 pub const SANDBOX: &str =
@@ -44,9 +44,14 @@ impl View {
         format!("{dir}/drbd{minor}")
     }
 
+    /// What decisions could be made from it.
+    pub fn world(&self) -> World<'_> {
+        World { intent: &self.intent, reports: &self.reports, alive: &self.alive }
+    }
+
     /// The report of a box, if it is current.
     pub fn current(&self, name: &BoxName) -> Option<&Report> {
-        self.alive.contains(name).then(|| self.reports.get(name))?.map(Arc::as_ref)
+        self.world().current(name)
     }
 
     /// All reports that are current, in order of the boxes' names.
