@@ -65,7 +65,7 @@ impl Walk<'_> {
         for (at, step) in steps.iter().enumerate().skip(told) {
             (self.line)(&format!("  step {}: {step}", at + 1));
         }
-        seen.iter().for_each(|seen| (self.line)(&format!("  {seen}")));
+        seen.iter().for_each(|seen| (self.line)(format!("  {seen}").trim_end()));
         let now = self.session.world.now_ms;
         (self.line)(&format!("  at {}.{:03} s", now / 1_000, now % 1_000));
     }

@@ -66,8 +66,8 @@ pub(super) fn run(args: &Args) -> Outcome {
     input::signals(events.clone())?;
     let place = Place::new(dir)?;
     let mut sandbox = Sandbox::new(place, events.clone(), boxes, major);
-    sandbox.settle();
-    if let Some(failure) = sandbox.seats.failure.take() {
+    sandbox.seats.follow(&mut sandbox.session.world);
+    if let Some(failure) = sandbox.seats.failures.pop() {
         return Err(failure);
     }
     let prompt = input::prompt(events.clone())?;
@@ -158,7 +158,7 @@ impl Sandbox {
         let _left = (0..STEPS).find(|_| !self.session.world.step(now));
     }
 
-    /// Trees, answers and broken invariants follow the world.
+    /// Trees and answers follow the world, and what went wrong is said.
     fn settle(&mut self) {
         let world = &mut self.session.world;
         if let Some(broken) = world.check.broken.take() {
@@ -168,6 +168,7 @@ impl Sandbox {
             ));
         }
         self.seats.follow(world);
+        self.seats.failures.drain(..).for_each(|failure| say(failure.text));
     }
 
     /// False: it ends.

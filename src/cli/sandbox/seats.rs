@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    cli::{Failure, say},
+    cli::Failure,
     core::{
         refusal::Refusal,
         view::{SANDBOX, View},
@@ -39,8 +39,8 @@ pub(super) struct Seats {
     waiting: BTreeMap<u64, (BoxId, Answer)>,
     /// Answers that go out once the view that shows them is published.
     due: Vec<(Answer, Result<(), Refusal>)>,
-    /// The last mount that failed.
-    pub failure: Option<Failure>,
+    /// Mounts that failed: not tried again in the same life of the daemon.
+    pub failures: Vec<Failure>,
 }
 
 struct Sink {
@@ -68,8 +68,8 @@ impl fuse::Sink for Sink {
 
 impl Seats {
     pub fn new(dir: PathBuf, events: SyncSender<Event>) -> Self {
-        let (seats, waiting, due) = Default::default();
-        Self { dir, events, seats, waiting, due, failure: None }
+        let (seats, waiting, due, failures) = Default::default();
+        Self { dir, events, seats, waiting, due, failures }
     }
 
     /// Somebody waits for the answer to that ticket.
@@ -126,8 +126,7 @@ impl Seats {
         let tree = match Mounted::mount(&place, Arc::clone(&shown), sink) {
             Ok(tree) => Some(tree),
             Err(error) => {
-                say(&error);
-                self.failure = Some(error.into());
+                self.failures.push(error.into());
                 None
             }
         };
