@@ -110,15 +110,8 @@ impl Sandbox {
             DISK.about()
         ));
         say(format_args!("trees     {dir}/box1{last}: what /cluster is on a real box"));
-        say(format_args!(
-            "commands  {}",
-            match self.prompt {
-                Prompt::None => format!("echo help > {dir}/control"),
-                Prompt::Pipe | Prompt::Terminal => {
-                    format!("here, or echo help > {dir}/control; `help` lists them, `quit` ends it")
-                }
-            }
-        ));
+        let here = if self.prompt == Prompt::Terminal { "here, or " } else { "" };
+        say(format_args!("commands  {here}echo help > {dir}/control; `help` lists them, `quit` ends it"));
         self.prompt.show();
     }
 
