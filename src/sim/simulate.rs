@@ -315,7 +315,8 @@ fn fault(world: &World, rng: &mut Rng) -> Option<Command> {
 
 // ---- when the faults stop
 
-fn finish(session: &mut Session) {
+/// Everything is mended, and what has to hold then is checked: what does not is in `world.check.broken`.
+pub fn finish(session: &mut Session) {
     if session.world.check.broken.is_some() {
         return;
     }
