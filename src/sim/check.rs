@@ -41,6 +41,7 @@ struct Asked {
     /// The commit that carries it out.
     by: Option<Stamp>,
     answered: bool,
+    granted: bool,
     /// How many commits were durable then.
     since: usize,
     /// Where, and in which life of the daemon there.
@@ -98,7 +99,16 @@ impl Checker {
         let since = self.history.len().saturating_sub(1);
         self.asked.insert(
             ticket,
-            Asked { wish: request.wish.clone(), id, by: None, answered: false, since, at, life },
+            Asked {
+                wish: request.wish.clone(),
+                id,
+                by: None,
+                answered: false,
+                granted: false,
+                since,
+                at,
+                life,
+            },
         );
     }
 
@@ -128,7 +138,7 @@ impl Checker {
     pub fn answered(&mut self, ticket: u64, result: &Result<(), Refusal>) {
         let durable = stamp_of(&self.durable);
         let Some(asked) = self.asked.get_mut(&ticket) else { return };
-        asked.answered = true;
+        (asked.answered, asked.granted) = (true, result.is_ok());
         let (wish, id, by, since) = (asked.wish.clone(), asked.id.clone(), asked.by, asked.since);
         match (result, by) {
             (Ok(()), Some(by)) if by > durable => {
@@ -140,7 +150,10 @@ impl Checker {
             }
             (Err(refusal), Some(by)) if refusal.errno != Errno::TimedOut => {
                 // Of two who asked for the same, either may be the one that it was done for.
-                let twin = self.asked.values_mut().find(|a| a.wish == wish && a.by.is_none() && !a.answered);
+                let twin = self
+                    .asked
+                    .values_mut()
+                    .find(|a| a.wish == wish && a.by.is_none() && (a.granted || !a.answered));
                 match twin {
                     Some(twin) => twin.by = Some(by),
                     None => self.fail(3, format!("{wish:?} was refused ({refusal}) and is committed")),
