@@ -1,7 +1,7 @@
 //! Links: made, noticed to be lost, given up.
 
 use super::{
-    cluster::{Cluster, World},
+    cluster::{Cluster, Node, World},
     compare::{Side, Verdict, compare},
     disk::ACTIVITY_LOG_KIB,
     types::BoxId,
@@ -18,7 +18,13 @@ pub(super) const HURRY_MS: u64 = 500;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shake {
     NoSync,
-    Sync { source: BoxId, target: BoxId, full: bool },
+    Sync {
+        source: BoxId,
+        target: BoxId,
+        full: bool,
+    },
+    /// It has older data, but who has newer is a target itself and can be no source yet.
+    Outdate(BoxId),
     Retry,
     GiveUp,
 }
@@ -169,7 +175,7 @@ impl Cluster {
                 self.force_suspended(b, world);
                 return self.try_later(a, b, world);
             }
-            Shake::NoSync | Shake::Sync { .. } => {}
+            Shake::NoSync | Shake::Sync { .. } | Shake::Outdate(_) => {}
         }
         for (at, peer) in [(a, b), (b, a)] {
             let seen = self.nodes.get(&peer).map(|node| (node.role, node.disk));
@@ -207,6 +213,11 @@ impl Cluster {
         match shake {
             Shake::Sync { source, target, full } => self.start_run(source, target, full, world),
             Shake::NoSync => self.level(a, b, world),
+            Shake::Outdate(target) => {
+                if let Some(node) = self.nodes.get_mut(&target) {
+                    node.disk = DiskState::Outdated;
+                }
+            }
             Shake::Retry | Shake::GiveUp => {}
         }
     }
@@ -253,7 +264,9 @@ impl Cluster {
                 let Some(other) = self.nodes.get(&b) else { continue };
                 let attaching = node.disk == DiskState::Negotiating || other.disk == DiskState::Negotiating;
                 let better = (node.disk == DiskState::UpToDate) != (other.disk == DiskState::UpToDate);
-                if other.disk >= DiskState::Negotiating && (attaching || better) {
+                let current = |node: &Node| node.md(&world.disks).map(|md| md.current);
+                let differ = other.disk == DiskState::UpToDate && current(node) != current(other);
+                if other.disk >= DiskState::Negotiating && (attaching || better || differ) {
                     pairs.push((a, b));
                 }
             }
@@ -262,7 +275,7 @@ impl Cluster {
         for (a, b) in pairs {
             let shake = self.shake(a, b, false, world);
             match shake {
-                Shake::Sync { .. } => {
+                Shake::Sync { .. } | Shake::Outdate(_) => {
                     any = true;
                     self.apply(shake, a, b, world);
                 }
@@ -332,7 +345,7 @@ impl Cluster {
             return refused(retry);
         }
         if from.disk <= DiskState::Inconsistent {
-            return Shake::NoSync;
+            return if to.disk > DiskState::Outdated { Shake::Outdate(target) } else { Shake::NoSync };
         }
         Shake::Sync { source, target, full }
     }

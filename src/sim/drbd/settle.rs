@@ -48,6 +48,7 @@ impl Cluster {
             again |= self.offers(world);
             self.choose_runs(world);
             self.look_at_peers(world);
+            again |= self.doubt(world);
             again |= self.outdate_weak(world);
             again |= self.upgrade(world);
             again |= self.quorums(world);
@@ -69,19 +70,9 @@ impl Cluster {
         for &at in &boxes {
             for peer in self.live_peers(at, world) {
                 let Some(other) = self.nodes.get(&peer) else { continue };
-                let (role, mut disk) = (other.role, other.disk);
-                let current = other.md(&world.disks).map(|md| md.current);
+                let (role, disk) = (other.role, other.disk);
                 let Some(node) = self.nodes.get_mut(&at) else { continue };
-                let (primary, diskless) = (node.role == Role::Primary, node.disk == DiskState::Diskless);
-                let exposed = node.exposed;
-                if primary
-                    && diskless
-                    && exposed != 0
-                    && current != Some(exposed)
-                    && disk == DiskState::UpToDate
-                {
-                    disk = DiskState::Consistent; // of another generation than this Primary works on
-                }
+                let primary = node.role == Role::Primary;
                 let Some(link) = node.link_to_mut(peer) else { continue };
                 if primary && link.disk == DiskState::UpToDate && disk != DiskState::UpToDate {
                     lost.push(at);
@@ -92,6 +83,31 @@ impl Cluster {
         for at in lost {
             self.lost_data(at, world);
         }
+    }
+
+    /// 9: next to a Primary that works on another generation and has no disk to compare with, nobody is UpToDate.
+    fn doubt(&mut self, world: &World) -> bool {
+        let mut found = Vec::new();
+        for (&at, node) in self.nodes.iter().filter(|(_, n)| world.nine && n.disk >= DiskState::Consistent) {
+            let current = node.md(&world.disks).map(|md| md.current);
+            let stranger = |peer: &BoxId| {
+                self.nodes.get(peer).is_some_and(|peer| {
+                    let diskless = peer.role == Role::Primary && peer.disk == DiskState::Diskless;
+                    diskless && peer.exposed != 0 && current != Some(peer.exposed)
+                })
+            };
+            let doubtful = self.live_peers(at, world).iter().any(stranger);
+            let disk = if doubtful { DiskState::Consistent } else { DiskState::UpToDate };
+            if node.disk != disk {
+                found.push((at, disk));
+            }
+        }
+        for (at, disk) in &found {
+            if let Some(node) = self.nodes.get_mut(at) {
+                node.disk = *disk;
+            }
+        }
+        !found.is_empty()
     }
 
     /// Who is connected to a Primary only by way of others misses its writes.
@@ -130,7 +146,7 @@ impl Cluster {
     fn upgrade(&mut self, world: &World) -> bool {
         let mut good = Vec::new();
         for (&at, node) in &self.nodes {
-            if node.disk != DiskState::Outdated && node.disk != DiskState::Consistent {
+            if node.disk != DiskState::Outdated {
                 continue;
             }
             let current = node.md(&world.disks).map(|md| md.current);
