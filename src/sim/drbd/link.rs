@@ -163,6 +163,9 @@ impl Cluster {
         if one.options.secret != other.options.secret {
             return self.give_up(a, b, world);
         }
+        if world.nine && self.must_wait(a, b, world) {
+            return self.try_soon(a, b, world);
+        }
         let shake = match self.agree_on_size(a, b, world) {
             true => self.shake(a, b, true, world),
             false => Shake::GiveUp,
@@ -191,6 +194,15 @@ impl Cluster {
             }
         }
         self.apply(shake, a, b, world);
+    }
+
+    /// A connection is agreed on by all that are connected already: who is silent is noticed by that, and first.
+    fn must_wait(&mut self, a: BoxId, b: BoxId, world: &World) -> bool {
+        let mut all = self.component(a, world);
+        all.extend(self.component(b, world));
+        all.retain(|at| self.waits(*at));
+        all.iter().for_each(|at| self.hurry(*at, world));
+        !all.is_empty()
     }
 
     /// `on-suspended-primary-outdated force-secondary`
