@@ -68,9 +68,16 @@ impl Cluster {
         let mut lost = Vec::new();
         let boxes: Vec<BoxId> = self.nodes.keys().copied().collect();
         for &at in &boxes {
+            self.trust(at, world);
             for peer in self.live_peers(at, world) {
                 let Some(other) = self.nodes.get(&peer) else { continue };
-                let (role, disk) = (other.role, other.disk);
+                let (role, mut disk) = (other.role, other.disk);
+                let current = other.md(&world.disks).map_or(0, |md| md.current);
+                let Some(node) = self.nodes.get(&at) else { continue };
+                let blind = world.nine && node.disk == DiskState::Diskless && node.exposed != 0;
+                if blind && disk == DiskState::UpToDate && current != node.exposed {
+                    disk = DiskState::Consistent; // of another generation than is trusted here
+                }
                 let Some(node) = self.nodes.get_mut(&at) else { continue };
                 let primary = node.role == Role::Primary;
                 let Some(link) = node.link_to_mut(peer) else { continue };
@@ -82,6 +89,27 @@ impl Cluster {
         }
         for at in lost {
             self.lost_data(at, world);
+        }
+    }
+
+    /// 9: of peers with different generations a box without a disk trusts one: the one it works on while it is Primary,
+    /// else one that has quorum.
+    fn trust(&mut self, at: BoxId, world: &World) {
+        let Some(node) = self.nodes.get(&at) else { return };
+        if !world.nine || node.disk != DiskState::Diskless || node.role == Role::Primary && node.exposed != 0
+        {
+            return;
+        }
+        let good = self.good(at, world).into_iter().filter_map(|peer| {
+            let peer = self.nodes.get(&peer)?;
+            Some((peer.quorum, peer.md(&world.disks)?.current))
+        });
+        let good: Vec<(bool, u64)> = good.collect();
+        let known = good.iter().find(|(_, current)| *current == node.exposed);
+        let quorate = good.iter().find(|(quorum, _)| *quorum);
+        let trusted = known.or(quorate).or(good.first()).map_or(0, |(_, current)| *current);
+        if let Some(node) = self.nodes.get_mut(&at) {
+            node.exposed = trusted;
         }
     }
 
@@ -330,8 +358,16 @@ impl Cluster {
     fn prepare_io(&mut self, world: &World) {
         let boxes: Vec<BoxId> = self.nodes.keys().copied().collect();
         for at in boxes {
+            let trusted = |peer: &BoxId| {
+                let link = self.nodes.get(&at).and_then(|node| node.link_to(*peer));
+                *peer == at || link.is_some_and(|link| link.disk == DiskState::UpToDate)
+            };
             let good = self.good(at, world);
-            let reach: Vec<_> = good.iter().filter_map(|at| self.nodes.get(at)?.backing).collect();
+            let reach: Vec<_> = good
+                .iter()
+                .filter(|peer| trusted(peer))
+                .filter_map(|at| self.nodes.get(at)?.backing)
+                .collect();
             let Some(node) = self.nodes.get_mut(&at) else { continue };
             let diskful = |link: &&super::cluster::Link| link.disk >= DiskState::Inconsistent;
             node.waits = node.links.iter().filter(diskful).any(|link| link.lost_at.is_some());
