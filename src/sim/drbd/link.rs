@@ -258,8 +258,7 @@ impl Cluster {
         for (backing, at, peer) in [(mine, a, b), (theirs, b, a)] {
             let id = self.nodes.get(&at).and_then(|node| node.link_to(peer)).map_or(0, |link| link.id);
             if let Some(md) = world.disks.md_mut(Some(backing)) {
-                let slot = md.slot_mut(id);
-                slot.dirty_kib = 0;
+                md.clear_slot(id);
             }
         }
     }
@@ -284,6 +283,7 @@ impl Cluster {
             }
         }
         let mut any = false;
+        pairs.retain(|(a, b)| !self.is_weak(*a, world) && !self.is_weak(*b, world));
         for (a, b) in pairs {
             let shake = self.shake(a, b, false, world);
             match shake {

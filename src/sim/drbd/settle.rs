@@ -170,6 +170,15 @@ impl Cluster {
         any
     }
 
+    /// Some Primary is in reach only by way of others, so its writes do not come here: no resync makes this one good now.
+    pub(super) fn is_weak(&self, at: BoxId, world: &World) -> bool {
+        let Some(node) = self.nodes.get(&at) else { return false };
+        let away = |other: BoxId| node.link_to(other).is_some_and(|link| !link.is_up());
+        let primary = |other: &BoxId| self.nodes.get(other).is_some_and(|n| n.role == Role::Primary);
+        node.links.iter().any(|link| !link.is_up())
+            && self.component(at, world).into_iter().any(|other| primary(&other) && away(other))
+    }
+
     /// An outdated replica that turns out to be equal to a good one is good.
     fn upgrade(&mut self, world: &World) -> bool {
         let mut good = Vec::new();
@@ -183,11 +192,7 @@ impl Cluster {
                     p.disk == DiskState::UpToDate && p.md(&world.disks).map(|md| md.current) == current
                 }) && node.link_to(*peer).is_some_and(|l| l.repl == ReplicationState::Established)
             };
-            let weak = self.component(at, world).into_iter().any(|other| {
-                let primary = self.nodes.get(&other).is_some_and(|n| n.role == Role::Primary);
-                primary && other != at && node.link_to(other).is_some_and(|link| !link.is_up())
-            });
-            if !weak && self.live_peers(at, world).iter().any(equal) {
+            if !self.is_weak(at, world) && self.live_peers(at, world).iter().any(equal) {
                 good.push(at);
             }
         }
