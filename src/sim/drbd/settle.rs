@@ -48,6 +48,7 @@ impl Cluster {
             again |= self.offers(world);
             self.choose_runs(world);
             self.look_at_peers(world);
+            again |= self.doubt(world);
             again |= self.outdate_weak(world);
             again |= self.upgrade(world);
             again |= self.quorums(world);
@@ -67,21 +68,18 @@ impl Cluster {
         let mut lost = Vec::new();
         let boxes: Vec<BoxId> = self.nodes.keys().copied().collect();
         for &at in &boxes {
+            self.trust(at, world);
             for peer in self.live_peers(at, world) {
                 let Some(other) = self.nodes.get(&peer) else { continue };
                 let (role, mut disk) = (other.role, other.disk);
-                let current = other.md(&world.disks).map(|md| md.current);
-                let Some(node) = self.nodes.get_mut(&at) else { continue };
-                let (primary, diskless) = (node.role == Role::Primary, node.disk == DiskState::Diskless);
-                let exposed = node.exposed;
-                if primary
-                    && diskless
-                    && exposed != 0
-                    && current != Some(exposed)
-                    && disk == DiskState::UpToDate
-                {
-                    disk = DiskState::Consistent; // of another generation than this Primary works on
+                let current = other.md(&world.disks).map_or(0, |md| md.current);
+                let Some(node) = self.nodes.get(&at) else { continue };
+                let blind = world.nine && node.disk == DiskState::Diskless && node.exposed != 0;
+                if blind && disk == DiskState::UpToDate && current != node.exposed {
+                    disk = DiskState::Consistent; // of another generation than is trusted here
                 }
+                let Some(node) = self.nodes.get_mut(&at) else { continue };
+                let primary = node.role == Role::Primary;
                 let Some(link) = node.link_to_mut(peer) else { continue };
                 if primary && link.disk == DiskState::UpToDate && disk != DiskState::UpToDate {
                     lost.push(at);
@@ -92,6 +90,52 @@ impl Cluster {
         for at in lost {
             self.lost_data(at, world);
         }
+    }
+
+    /// 9: of peers with different generations a box without a disk trusts one: the one it works on while it is Primary,
+    /// else one that has quorum.
+    fn trust(&mut self, at: BoxId, world: &World) {
+        let Some(node) = self.nodes.get(&at) else { return };
+        if !world.nine || node.disk != DiskState::Diskless || node.role == Role::Primary && node.exposed != 0
+        {
+            return;
+        }
+        let good = self.good(at, world).into_iter().filter_map(|peer| {
+            let peer = self.nodes.get(&peer)?;
+            Some((peer.quorum, peer.md(&world.disks)?.current))
+        });
+        let good: Vec<(bool, u64)> = good.collect();
+        let known = good.iter().find(|(_, current)| *current == node.exposed);
+        let quorate = good.iter().find(|(quorum, _)| *quorum);
+        let trusted = known.or(quorate).or(good.first()).map_or(0, |(_, current)| *current);
+        if let Some(node) = self.nodes.get_mut(&at) {
+            node.exposed = trusted;
+        }
+    }
+
+    /// 9: next to a Primary that works on another generation and has no disk to compare with, nobody is UpToDate.
+    fn doubt(&mut self, world: &World) -> bool {
+        let mut found = Vec::new();
+        for (&at, node) in self.nodes.iter().filter(|(_, n)| world.nine && n.disk >= DiskState::Consistent) {
+            let current = node.md(&world.disks).map(|md| md.current);
+            let stranger = |peer: &BoxId| {
+                self.nodes.get(peer).is_some_and(|peer| {
+                    let diskless = peer.role == Role::Primary && peer.disk == DiskState::Diskless;
+                    diskless && peer.exposed != 0 && current != Some(peer.exposed)
+                })
+            };
+            let doubtful = self.live_peers(at, world).iter().any(stranger);
+            let disk = if doubtful { DiskState::Consistent } else { DiskState::UpToDate };
+            if node.disk != disk {
+                found.push((at, disk));
+            }
+        }
+        for (at, disk) in &found {
+            if let Some(node) = self.nodes.get_mut(at) {
+                node.disk = *disk;
+            }
+        }
+        !found.is_empty()
     }
 
     /// Who is connected to a Primary only by way of others misses its writes.
@@ -126,11 +170,20 @@ impl Cluster {
         any
     }
 
+    /// Some Primary is in reach only by way of others, so its writes do not come here: no resync makes this one good now.
+    pub(super) fn is_weak(&self, at: BoxId, world: &World) -> bool {
+        let Some(node) = self.nodes.get(&at) else { return false };
+        let away = |other: BoxId| node.link_to(other).is_some_and(|link| !link.is_up());
+        let primary = |other: &BoxId| self.nodes.get(other).is_some_and(|n| n.role == Role::Primary);
+        node.links.iter().any(|link| !link.is_up())
+            && self.component(at, world).into_iter().any(|other| primary(&other) && away(other))
+    }
+
     /// An outdated replica that turns out to be equal to a good one is good.
     fn upgrade(&mut self, world: &World) -> bool {
         let mut good = Vec::new();
         for (&at, node) in &self.nodes {
-            if node.disk != DiskState::Outdated && node.disk != DiskState::Consistent {
+            if node.disk != DiskState::Outdated {
                 continue;
             }
             let current = node.md(&world.disks).map(|md| md.current);
@@ -139,11 +192,7 @@ impl Cluster {
                     p.disk == DiskState::UpToDate && p.md(&world.disks).map(|md| md.current) == current
                 }) && node.link_to(*peer).is_some_and(|l| l.repl == ReplicationState::Established)
             };
-            let weak = self.component(at, world).into_iter().any(|other| {
-                let primary = self.nodes.get(&other).is_some_and(|n| n.role == Role::Primary);
-                primary && other != at && node.link_to(other).is_some_and(|link| !link.is_up())
-            });
-            if !weak && self.live_peers(at, world).iter().any(equal) {
+            if !self.is_weak(at, world) && self.live_peers(at, world).iter().any(equal) {
                 good.push(at);
             }
         }
@@ -314,8 +363,16 @@ impl Cluster {
     fn prepare_io(&mut self, world: &World) {
         let boxes: Vec<BoxId> = self.nodes.keys().copied().collect();
         for at in boxes {
+            let trusted = |peer: &BoxId| {
+                let link = self.nodes.get(&at).and_then(|node| node.link_to(*peer));
+                *peer == at || link.is_some_and(|link| link.disk == DiskState::UpToDate)
+            };
             let good = self.good(at, world);
-            let reach: Vec<_> = good.iter().filter_map(|at| self.nodes.get(at)?.backing).collect();
+            let reach: Vec<_> = good
+                .iter()
+                .filter(|peer| trusted(peer))
+                .filter_map(|at| self.nodes.get(at)?.backing)
+                .collect();
             let Some(node) = self.nodes.get_mut(&at) else { continue };
             let diskful = |link: &&super::cluster::Link| link.disk >= DiskState::Inconsistent;
             node.waits = node.links.iter().filter(diskful).any(|link| link.lost_at.is_some());
