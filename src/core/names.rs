@@ -6,7 +6,7 @@ use std::{borrow::Borrow, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::refusal::{Errno, Refusal};
+use super::refusal::{Errno, Refusal, quote};
 
 /// Longest name in bytes: an LV name has 127, and `VOLUME.NN` with LVM's own suffixes must fit.
 pub const NAME_MAX_BYTES: usize = 48;
@@ -27,8 +27,9 @@ fn check(kind: &str, text: &str) -> Result<(), Refusal> {
     Err(Refusal::new(
         Errno::Invalid,
         format!(
-            "{text:?} is not a {kind} name: it has to begin with a letter or digit, go on with letters, digits, \
-             '_', '.' or '-', and have at most {NAME_MAX_BYTES} characters"
+            "{} is not a {kind} name: it has to begin with a letter or digit, go on with letters, digits, \
+             '_', '.' or '-', and have at most {NAME_MAX_BYTES} characters",
+            quote(text)
         ),
     ))
 }

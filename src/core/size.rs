@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::refusal::{Errno, Refusal};
+use super::refusal::{Errno, Refusal, quote};
 
 /// A number of bytes. Reads `20G`, `512M` or plain bytes; prints the largest unit that is exact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -18,7 +18,7 @@ impl Size {
         let refuse = |why: &str| {
             Refusal::new(
                 Errno::Invalid,
-                format!("{text:?} is not a size: {why}; write it like 20G, 512M or a number of bytes"),
+                format!("{} is not a size: {why}; write it like 20G, 512M or a number of bytes", quote(text)),
             )
         };
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());

@@ -111,7 +111,7 @@ impl Token {
         let text = text.trim().to_ascii_lowercase();
         let Some(hex) = text.strip_prefix(PREFIX) else {
             return Err(match text.split_once('.') {
-                Some((version, _)) if version.starts_with("hf") && version.len() < 8 => {
+                Some((version, _)) if is_version(version) => {
                     TokenError::Version { version: version.to_owned() }
                 }
                 Some(_) | None => TokenError::NotAToken,
@@ -132,6 +132,10 @@ impl Token {
         // one.
         fields(&covered[LENGTH_BYTES..]).ok_or(TokenError::Checksum)
     }
+}
+
+fn is_version(word: &str) -> bool {
+    word.starts_with("hf") && word.len() < 8 && word.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
 fn push_string(body: &mut Vec<u8>, text: &str, what: &'static str) -> Result<(), TokenError> {

@@ -295,7 +295,7 @@ fn vg_facts(vg: &lvm_report::Vg) -> Vg {
     Vg {
         size: Size(vg.size_bytes),
         // LVM counts the free space of missing disks too; nothing can be made there.
-        free: Size(pvs.values().map(|free| free.bytes()).sum()),
+        free: Size(pvs.values().fold(0, |sum, free| sum.saturating_add(free.bytes()))),
         extent: Size(vg.extent_bytes),
         pvs,
         missing_pvs: vg.missing_pvs,

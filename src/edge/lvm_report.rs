@@ -110,9 +110,8 @@ impl VgReport {
             serde_json::from_str(json).map_err(|error| format!("LVM's report cannot be read: {error}"))?;
         let mut report = VgReport::default();
         for section in whole.report {
-            // Disks that are in no group have a section of their own, without a group.
-            let Some(row) = section.vg.first() else { continue };
-            let vg = section.read(row).map_err(|why| format!("LVM's report cannot be read: {why}"))?;
+            let vg = section.read().map_err(|why| format!("LVM's report cannot be read: {why}"))?;
+            let Some(vg) = vg else { continue };
             let name = vg.name.clone();
             if report.ambiguous.contains(&name) || report.vgs.insert(name.clone(), vg).is_some() {
                 report.vgs.remove(&name);
@@ -130,16 +129,27 @@ struct Whole {
 
 /// One group's tables.
 #[derive(Deserialize)]
-#[serde(default)]
-#[derive(Default)]
 struct Section {
-    vg: Vec<Row>,
-    pv: Vec<Row>,
-    lv: Vec<Row>,
+    vg: Option<Vec<Row>>,
+    pv: Option<Vec<Row>>,
+    lv: Option<Vec<Row>>,
 }
 
 impl Section {
-    fn read(&self, vg: &Row) -> Result<Vg, String> {
+    /// LVM prints all tables of a group, also those without rows. Disks that are in no group have a section of their own
+    /// (None), without the tables of groups and of volumes; nothing else is a section.
+    fn read(&self) -> Result<Option<Vg>, String> {
+        match (self.vg.as_deref(), &self.pv, &self.lv) {
+            (Some([vg]), Some(pvs), Some(lvs)) => Self::group(vg, pvs, lvs).map(Some),
+            (None, Some(_), None) => Ok(None),
+            (_, None, _) => Err("a section has no table of disks".to_owned()),
+            (Some([_]), _, None) => Err("a group has no table of volumes".to_owned()),
+            (Some(vgs), _, _) => Err(format!("a section has {} groups", vgs.len())),
+            (None, _, Some(_)) => Err("a section has volumes and no group".to_owned()),
+        }
+    }
+
+    fn group(vg: &Row, pvs: &[Row], lvs: &[Row]) -> Result<Vg, String> {
         Ok(Vg {
             name: vg.text("vg_name")?,
             tags: vg.tags("vg_tags")?,
@@ -147,8 +157,8 @@ impl Section {
             free_bytes: vg.number("vg_free")?,
             extent_bytes: vg.number("vg_extent_size")?,
             missing_pvs: vg.number("vg_missing_pv_count")?,
-            pvs: self.pv.iter().map(Row::pv).collect::<Result<_, _>>()?,
-            lvs: self.lv.iter().map(Row::lv).collect::<Result<_, _>>()?,
+            pvs: pvs.iter().map(Row::pv).collect::<Result<_, _>>()?,
+            lvs: lvs.iter().map(Row::lv).collect::<Result<_, _>>()?,
         })
     }
 }

@@ -3,10 +3,10 @@
 use super::{
     path::{self, Fit},
     table::{Act, Verb},
-    value::{quote, value},
+    value::value,
 };
 use crate::core::{
-    refusal::{Errno, Refusal},
+    refusal::{Errno, Refusal, quote},
     view::View,
     wish::Wish,
 };
