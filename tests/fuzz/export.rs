@@ -56,7 +56,8 @@ fn records(random: &mut Random) -> Records {
             let record = |random: &mut Random| {
                 let key: String = make::text(random).chars().filter(char::is_ascii_graphic).collect();
                 let length = random.below(40);
-                let payload = if random.one_in(2) { make::text(random).into_bytes() } else { random.bytes(length) };
+                let payload =
+                    if random.one_in(2) { make::text(random).into_bytes() } else { random.bytes(length) };
                 (format!("k/{key}"), payload)
             };
             (0..random.below(5)).map(|_| record(random)).collect()
@@ -109,7 +110,10 @@ fn what_reads_as_an_export_is_what_would_be_written() {
             run.note(&damaged);
             all += 1;
             if let Ok(records) = place.read(&damaged) {
-                assert_eq!(place.written(&records).escape_ascii().to_string(), damaged.escape_ascii().to_string());
+                assert_eq!(
+                    place.written(&records).escape_ascii().to_string(),
+                    damaged.escape_ascii().to_string()
+                );
                 read += 1;
             }
         }

@@ -7,12 +7,14 @@ use std::{
 
 use holdfast::core::{
     claim::{Disk, Standing},
-    drbd::{ConnectionState, Device, DiskState, DrbdVersion, Peer, PeerDevice, ReplicationState, Resource, Role},
+    drbd::{
+        ConnectionState, Device, DiskState, DrbdVersion, Peer, PeerDevice, ReplicationState, Resource, Role,
+    },
     facts::{ErrorLine, Known, Lv, Report, Vg},
     hex,
     intent::{
-        Assignment, Change, Cluster, DiskWish, Group, Leave, Leg, META_NAME, Member, Place, Pool, PoolKind, Record,
-        Stamp, Txn, Volume,
+        Assignment, Change, Cluster, DiskWish, Group, Leave, Leg, META_NAME, Member, Place, Pool, PoolKind,
+        Record, Stamp, Txn, Volume,
     },
     message::Message,
     names::{BoxName, DiskIdent, DiskName, GroupName, PoolName, VolumeId, VolumeName},
@@ -26,12 +28,30 @@ use crate::random::Random;
 const BOXES: [&str; 4] = ["box1", "box2", "box3", "box4"];
 const NAMES: [&str; 6] = ["db", "web", "a", "..9", "x.0", "default"];
 const DISK_STATES: [&str; 11] = [
-    "Diskless", "Attaching", "Detaching", "Failed", "Negotiating", "Inconsistent", "Outdated", "DUnknown",
-    "Consistent", "UpToDate", "Sparkling",
+    "Diskless",
+    "Attaching",
+    "Detaching",
+    "Failed",
+    "Negotiating",
+    "Inconsistent",
+    "Outdated",
+    "DUnknown",
+    "Consistent",
+    "UpToDate",
+    "Sparkling",
 ];
-const LINK_STATES: [&str; 6] = ["StandAlone", "Connecting", "Connected", "Unconnected", "TearDown", "Humming"];
+const LINK_STATES: [&str; 6] =
+    ["StandAlone", "Connecting", "Connected", "Unconnected", "TearDown", "Humming"];
 const REPLICATION: [&str; 9] = [
-    "Off", "Established", "StartingSyncS", "WFBitMapT", "SyncSource", "SyncTarget", "PausedSyncT", "Behind", "Singing",
+    "Off",
+    "Established",
+    "StartingSyncS",
+    "WFBitMapT",
+    "SyncSource",
+    "SyncTarget",
+    "PausedSyncT",
+    "Behind",
+    "Singing",
 ];
 const ROLES: [&str; 4] = ["Unknown", "Primary", "Secondary", "Tertiary"];
 
@@ -297,7 +317,8 @@ fn peer_device(random: &mut Random) -> PeerDevice {
         replication,
         resync_suspended: (*random.pick(&["no", "user", "peer,dependency"])).to_owned(),
         out_of_sync_kib: random.number(),
-        done_hundredths: maybe(random, |random| random.below(10_001) as u16).filter(|_| replication.has_progress()),
+        done_hundredths: maybe(random, |random| random.below(10_001) as u16)
+            .filter(|_| replication.has_progress()),
     }
 }
 
@@ -306,7 +327,9 @@ fn peer(random: &mut Random) -> Peer {
         name: maybe(random, name),
         connection: word::<ConnectionState>(random, &LINK_STATES),
         role: word::<Role>(random, &ROLES),
-        devices: some(random, 2, |random| (random.below(2) as u16, peer_device(random))).into_iter().collect(),
+        devices: some(random, 2, |random| (random.below(2) as u16, peer_device(random)))
+            .into_iter()
+            .collect(),
     }
 }
 
@@ -332,7 +355,9 @@ pub fn resources(random: &mut Random) -> BTreeMap<String, Resource> {
 pub fn version(random: &mut Random) -> DrbdVersion {
     match random.below(3) {
         0 => DrbdVersion { major: 8, minor: 4, patch: 11 },
-        1 => DrbdVersion { major: random.next() as u8, minor: random.next() as u8, patch: random.next() as u8 },
+        1 => {
+            DrbdVersion { major: random.next() as u8, minor: random.next() as u8, patch: random.next() as u8 }
+        }
         _ => DrbdVersion { major: 9, minor: 2, patch: 18 },
     }
 }
@@ -410,8 +435,16 @@ pub fn request(random: &mut Random) -> Request {
 
 fn refusal(random: &mut Random) -> Refusal {
     let errnos = [
-        Errno::Invalid, Errno::NoSpace, Errno::Busy, Errno::Exists, Errno::NotFound, Errno::NotPermitted,
-        Errno::ReadOnly, Errno::TimedOut, Errno::NotSupported, Errno::Failed,
+        Errno::Invalid,
+        Errno::NoSpace,
+        Errno::Busy,
+        Errno::Exists,
+        Errno::NotFound,
+        Errno::NotPermitted,
+        Errno::ReadOnly,
+        Errno::TimedOut,
+        Errno::NotSupported,
+        Errno::Failed,
     ];
     Refusal::new(*random.pick(&errnos), text(random))
 }

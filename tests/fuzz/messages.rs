@@ -1,6 +1,9 @@
 //! What boxes say to each other, as text: any text is a message or an error, and a message reads back the same.
 
-use holdfast::core::message::{JoinAnswer, JoinAsk, Message};
+use holdfast::core::{
+    intent::Record,
+    message::{JoinAnswer, JoinAsk, Message},
+};
 
 use crate::{make, runs::runs};
 
@@ -23,6 +26,22 @@ fn every_message_reads_back_and_every_other_text_is_one_or_an_error() {
             // The door for newcomers reads the same bytes, of boxes that are not trusted at all.
             let _ = serde_json::from_slice::<JoinAsk>(&damaged);
             let _ = serde_json::from_slice::<JoinAnswer>(&damaged);
+        }
+    });
+}
+
+#[test]
+fn no_record_brings_a_name_that_leads_elsewhere_or_text_that_ends_its_quotes() {
+    runs(4_000, |run| {
+        let assignment = make::assignment(&mut run.random);
+        let mut json = serde_json::to_value(Record::Assignment(assignment)).unwrap();
+        let field = *run.random.pick(&["resource", "secret"]);
+        json["assignment"][field] = make::text(&mut run.random).into();
+        run.note(json.to_string());
+        if let Ok(Record::Assignment(a)) = serde_json::from_value(json) {
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+            assert!(a.resource.chars().all(is_plain) && !a.resource.starts_with('.'), "{:?}", a.resource);
+            assert!(a.secret.chars().all(|c| c.is_ascii_hexdigit()), "{:?}", a.secret);
         }
     });
 }

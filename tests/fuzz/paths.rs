@@ -7,13 +7,7 @@ use holdfast::{
     tree::{self, Kind},
 };
 
-use crate::{
-    make,
-    random::Random,
-    runs::runs,
-    tree_world as world,
-    values::check_refusal,
-};
+use crate::{make, random::Random, runs::runs, tree_world as world, values::check_refusal};
 
 /// Files that may have more than one line (DESIGN, the tree, rule 3).
 const TABLES: [&str; 6] = ["README", "status", "health", "errors", "debug/plan", "debug/counters"];
@@ -56,8 +50,11 @@ fn check(view: &View, path: &str) {
     let node = tree::resolve(view, path);
     if !path.is_empty() {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let entries = tree::list(view, parent).unwrap_or_default();
-        let listed: Vec<_> = entries.iter().filter(|entry| entry.name == name).map(|entry| entry.kind).collect();
+        // With a slash at the beginning the parent is not /cluster but nothing.
+        let entries = if path.starts_with('/') { None } else { tree::list(view, parent) };
+        let entries = entries.unwrap_or_default();
+        let listed: Vec<_> =
+            entries.iter().filter(|entry| entry.name == name).map(|entry| entry.kind).collect();
         let wanted: Vec<_> = node.iter().map(|node| node.kind).collect();
         assert_eq!(listed, wanted, "{path:?}: listed and looked up");
     }
@@ -66,7 +63,11 @@ fn check(view: &View, path: &str) {
     assert_eq!(entries.is_some(), kind == Some(Kind::Dir), "{path:?}");
     let names: Vec<_> = entries.into_iter().flatten().map(|entry| entry.name).collect();
     assert!(names.iter().all(|name| is_name(name)), "{path:?}: {names:?}");
-    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{path:?} lists a name twice: {names:?}");
+    assert_eq!(
+        names.iter().collect::<BTreeSet<_>>().len(),
+        names.len(),
+        "{path:?} lists a name twice: {names:?}"
+    );
     let is_file = matches!(kind, Some(Kind::Fact | Kind::Wish | Kind::Secret));
     let text = tree::read(view, path);
     assert_eq!(text.is_some(), is_file, "{path:?}");
@@ -99,7 +100,8 @@ fn path(random: &mut Random, all: &[(String, Kind)]) -> String {
             let words: Vec<&str> = path.split('/').collect();
             let at = random.below(words.len());
             let swapped = other.split('/').nth(at).unwrap_or("..");
-            let words: Vec<_> = words.iter().enumerate().map(|(n, w)| if n == at { swapped } else { w }).collect();
+            let words: Vec<_> =
+                words.iter().enumerate().map(|(n, w)| if n == at { swapped } else { w }).collect();
             path = words.join("/");
         }
         4 => path = String::from_utf8_lossy(&random.damage(path.as_bytes(), &[])).into_owned(),
@@ -111,9 +113,15 @@ fn path(random: &mut Random, all: &[(String, Kind)]) -> String {
 fn check_verbs(view: &View, path: &str, other: &str) {
     let name = path.rsplit('/').next().unwrap();
     match tree::mkdir(view, path) {
-        Ok(Wish::MakeVolume(made)) => assert_eq!((made.as_str(), format!("volumes/{made}")), (name, path.to_owned())),
-        Ok(Wish::MakePool(made)) => assert_eq!((made.as_str(), format!("pools/{made}")), (name, path.to_owned())),
-        Ok(Wish::MakeGroup(made)) => assert_eq!((made.as_str(), format!("groups/{made}")), (name, path.to_owned())),
+        Ok(Wish::MakeVolume(made)) => {
+            assert_eq!((made.as_str(), format!("volumes/{made}")), (name, path.to_owned()))
+        }
+        Ok(Wish::MakePool(made)) => {
+            assert_eq!((made.as_str(), format!("pools/{made}")), (name, path.to_owned()))
+        }
+        Ok(Wish::MakeGroup(made)) => {
+            assert_eq!((made.as_str(), format!("groups/{made}")), (name, path.to_owned()))
+        }
         Ok(wish) => panic!("mkdir {path:?} asks for {wish:?}"),
         Err(refusal) => check_refusal(&refusal),
     }

@@ -266,7 +266,9 @@ fn a_newcomer_is_heard_up_to_its_limit_and_no_further() {
         run.note(format!("{length} bytes"));
         let _ = stream.write_all(&talk.bytes);
         match target.event() {
-            PeerEvent::Join(request) => assert!(length <= MAX_JOIN_BYTES && request.message == [first, last].concat()),
+            PeerEvent::Join(request) => {
+                assert!(length <= MAX_JOIN_BYTES && request.message == [first, last].concat())
+            }
             PeerEvent::Refused(why) => assert!(length > MAX_JOIN_BYTES && why.contains("too long"), "{why}"),
             other => panic!("{other:?}"),
         }
@@ -307,7 +309,8 @@ fn a_newcomer_is_not_let_in_by_nonsense() {
     runs(40, |run| {
         thread::scope(|scope| {
             scope.spawn(|| answer(&listener, &server, &mut run.random));
-            let why = join(address, "c1", server.public_key, SECRET, &me, b"let me in").unwrap_err().to_string();
+            let why =
+                join(address, "c1", server.public_key, SECRET, &me, b"let me in").unwrap_err().to_string();
             assert!(is_sentence(&why), "{why}");
         });
     });

@@ -20,9 +20,30 @@ use crate::{
 };
 
 const SCRAPS: [&[u8]; 24] = [
-    b"20G", b"21G", b"512M", b"none", b"default", b"auto", b"1", b"2", b"3", b"7", b"255", b"256", b"box1", b"box2 box3",
-    b"box1,box2,box3", b"main", b"primary", b"secondary", b"size=30G", b"replicas=2", b"place=box1,box2", b"pool=main",
-    b"group=default", b"new",
+    b"20G",
+    b"21G",
+    b"512M",
+    b"none",
+    b"default",
+    b"auto",
+    b"1",
+    b"2",
+    b"3",
+    b"7",
+    b"255",
+    b"256",
+    b"box1",
+    b"box2 box3",
+    b"box1,box2,box3",
+    b"main",
+    b"primary",
+    b"secondary",
+    b"size=30G",
+    b"replicas=2",
+    b"place=box1,box2",
+    b"pool=main",
+    b"group=default",
+    b"new",
 ];
 
 /// Something that somebody might write, more or less.
@@ -133,7 +154,8 @@ fn ask(view: &View, request: &Request) -> Option<Intent> {
 fn is_bad_token(path: &str, bytes: &[u8], refusal: &Refusal) -> bool {
     let bytes = String::from_utf8_lossy(bytes);
     path == "token" && bytes.is_ascii() && {
-        let digits: Vec<_> = bytes.as_bytes().windows(12).filter(|w| w.iter().all(u8::is_ascii_hexdigit)).collect();
+        let digits: Vec<_> =
+            bytes.as_bytes().windows(12).filter(|w| w.iter().all(u8::is_ascii_hexdigit)).collect();
         digits.iter().any(|part| refusal.text.contains(std::str::from_utf8(part).unwrap()))
             && !refusal.text.contains("more than one line")
     }
@@ -148,7 +170,8 @@ fn a_value_is_refused_in_a_sentence_or_reads_back_and_changes_nothing_when_writt
     runs(12_000, |run| {
         let which = run.random.below(2);
         let (view, paths) = (&views[which], &paths[which]);
-        let writable: Vec<_> = paths.iter().filter(|(_, kind)| matches!(kind, Kind::Wish | Kind::Secret)).collect();
+        let writable: Vec<_> =
+            paths.iter().filter(|(_, kind)| matches!(kind, Kind::Wish | Kind::Secret)).collect();
         let any = run.random.pick(paths);
         let (path, kind) = if run.random.one_in(20) { any } else { run.random.pick(&writable) };
         let value = value(run, view, path);
@@ -175,7 +198,10 @@ fn a_value_is_refused_in_a_sentence_or_reads_back_and_changes_nothing_when_writt
         let refused = tree::write(view, path, &value, 1 + run.random.number() / 2);
         check_refusal(&refused.expect_err("only what is written at the beginning is a value"));
     });
-    assert!(all < 1_000 || (taken > all / 10 && granted > all / 50), "{all} values, {taken} taken, {granted} granted");
+    assert!(
+        all < 1_000 || (taken > all / 10 && granted > all / 50),
+        "{all} values, {taken} taken, {granted} granted"
+    );
 }
 
 #[test]

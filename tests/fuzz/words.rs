@@ -15,8 +15,22 @@ use crate::{
 };
 
 const WORDS: [&str; 16] = [
-    "db", "box1", "Web-1.old", "0", "all", "snapshot1", "pvmove0", "a_rimage_0", "holdfast-meta", "20G", "512M", "1E",
-    "18446744073709551615", "17179869183G", "16777216T", "-",
+    "db",
+    "box1",
+    "Web-1.old",
+    "0",
+    "all",
+    "snapshot1",
+    "pvmove0",
+    "a_rimage_0",
+    "holdfast-meta",
+    "20G",
+    "512M",
+    "1E",
+    "18446744073709551615",
+    "17179869183G",
+    "16777216T",
+    "-",
 ];
 
 fn word(run: &mut Run) -> String {
@@ -33,7 +47,9 @@ fn word(run: &mut Run) -> String {
 
 fn is_name(text: &str) -> bool {
     let begins = text.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
-    begins && text.chars().count() <= 48 && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+    begins
+        && text.chars().count() <= 48
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
 }
 
 /// lvm(8), "Valid names", and what holdfast keeps.
@@ -114,7 +130,11 @@ fn sizes_print_as_they_read_and_never_overflow() {
         assert_eq!(Size::parse(&exact.to_string()).ok(), Some(exact));
         assert!(exact.about().len() <= 6, "{}", exact.about());
         let text = if random.one_in(2) {
-            format!("{}{}", random.number() >> random.below(64), random.pick(&["", "k", "M", "G", "T", "P", "E"]))
+            format!(
+                "{}{}",
+                random.number() >> random.below(64),
+                random.pick(&["", "k", "M", "G", "T", "P", "E"])
+            )
         } else {
             word(run)
         };
@@ -130,7 +150,8 @@ fn sizes_print_as_they_read_and_never_overflow() {
 }
 
 fn token(random: &mut Random) -> Token {
-    let address = |random: &mut Random| std::net::SocketAddr::new(make::address(random), random.next() as u16);
+    let address =
+        |random: &mut Random| std::net::SocketAddr::new(make::address(random), random.next() as u16);
     Token {
         cluster: make::text(random).chars().take(60).collect(),
         server: make::name(random),
