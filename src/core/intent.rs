@@ -421,6 +421,22 @@ mod tests {
         assert_eq!(Intent::from_records(intent.records()), intent);
     }
 
+    /// Found by tests/fuzz: a member could have files written elsewhere than in /etc/drbd.d.
+    #[test]
+    fn a_resource_is_named_by_a_name_and_a_secret_is_digits() {
+        let read = |resource: &str, secret: &str| {
+            let text = format!(
+                r#"{{"id":"0000000000000001","resource":{resource:?},"secret":{secret:?},"minor":1000,"port":7000,
+                     "size":1,"born":true,"seed":null,"legs":{{}}}}"#
+            );
+            serde_json::from_str::<Assignment>(&text).is_ok()
+        };
+        assert!(read("db", "00ff") && read(META_NAME, "00ff"));
+        for bad in ["../../x", "a b", "", "db\"", ".."] {
+            assert!(!read(bad, "00ff") && !read("db", bad), "{bad}");
+        }
+    }
+
     #[test]
     fn a_record_reads_back_from_its_text_and_skips_unknown_fields() {
         let text = serde_json::to_string(&pool("main")).unwrap();

@@ -204,6 +204,13 @@ mod tests {
         assert!(BoxName::new("all").is_ok());
     }
 
+    /// Found by tests/fuzz: 4096 quotation marks made a sentence of 8 KiB.
+    #[test]
+    fn a_long_bad_name_is_quoted_in_part() {
+        let refusal = GroupName::new("\"".repeat(4_096)).unwrap_err();
+        assert!(refusal.text.len() < 500 && refusal.text.contains("\"... is not"), "{}", refusal.text);
+    }
+
     #[test]
     fn ids_are_sixteen_hexadecimal_digits() {
         assert!(VolumeId::parse("0123456789abcdef").is_some());

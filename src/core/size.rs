@@ -115,6 +115,13 @@ mod tests {
         }
     }
 
+    /// Found by tests/fuzz: the whole value was quoted, with escapes for each of its bytes.
+    #[test]
+    fn a_long_bad_size_is_quoted_in_part() {
+        assert!(Size::parse(&"\"".repeat(4_096)).unwrap_err().text.len() < 500);
+        assert!(Size::parse(&"9".repeat(4_096)).unwrap_err().text.len() < 500);
+    }
+
     #[test]
     fn about_is_short() {
         assert_eq!(Size(3_650_722_201).about(), "3.3G");

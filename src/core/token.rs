@@ -229,6 +229,9 @@ mod tests {
             (text.replacen("hf1.0", "hf1.x", 1), "at place 5"),
             (format!("{}0", &text[..text.len() - 1]), "checksum"),
             ("hf1.ü".to_owned(), "at place 5"),
+            // Found by tests/fuzz: what is shown as a version went to the terminal as it was.
+            ("hf\u{1b}[2j1.00".to_owned(), "no token"),
+            ("hf\n1.00".to_owned(), "no token"),
         ];
         for (word, says) in cases {
             if word == text {

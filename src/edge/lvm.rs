@@ -355,6 +355,15 @@ mod tests {
     }
 
     #[test]
+    fn free_space_beyond_all_numbers_is_the_largest_one() {
+        let mut huge = vg("holdfast-main", &["holdfast"], Vec::new());
+        huge.pvs = ["/dev/vdb", "/dev/vdc"]
+            .map(|device| lvm_report::Pv { device: device.into(), free_bytes: u64::MAX, missing: false })
+            .into();
+        assert_eq!(vg_facts(&huge).free, Size(u64::MAX));
+    }
+
+    #[test]
     fn only_groups_and_volumes_with_our_tags_are_ours() {
         let id = "holdfast.id=0123456789abcdef";
         let lvs = vec![

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use holdfast::{
-    core::{intent::Intent, refusal::Errno, view::View, wish::Wish},
+    core::{facts::Known, intent::Intent, refusal::Errno, view::View, wish::Wish},
     tree::{self, Kind},
 };
 
@@ -168,4 +168,18 @@ fn whatever_boxes_said_everything_listed_is_there_and_reads_as_the_rules_say() {
         }
         check_all(&view);
     });
+}
+
+/// Found by the test above: the state of a volume had as many lines as what its box could not look at.
+#[test]
+fn a_reason_of_several_lines_is_one_line_of_a_state_and_of_health() {
+    let mut view = world::world();
+    for name in ["box1", "box2", "box3"] {
+        world::change_report(&mut view, name, |report| {
+            report.drbd = Known::Unknown("one\ntwo\n\nthree\n".to_owned())
+        });
+    }
+    check_all(&view);
+    let state = String::from_utf8(tree::read(&view, "volumes/db/state").unwrap()).unwrap();
+    assert!(state.contains("one; two; three"), "{state}");
 }

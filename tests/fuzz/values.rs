@@ -207,7 +207,7 @@ fn a_value_is_refused_in_a_sentence_or_reads_back_and_changes_nothing_when_writt
 #[test]
 fn what_a_box_asks_of_the_leader_is_refused_in_a_sentence_or_changes_nothing_the_second_time() {
     let views = [world::world(), world::world_84()];
-    runs(6_000, |run| {
+    runs(3_000, |run| {
         let which = run.random.below(2);
         let request = make::request(&mut run.random);
         run.note(serde_json::to_vec(&request).unwrap());
@@ -218,4 +218,14 @@ fn what_a_box_asks_of_the_leader_is_refused_in_a_sentence_or_changes_nothing_the
             assert_eq!(intent, *after.intent);
         }
     });
+}
+
+/// Found by the test above: such a name was two lines in the file `name`.
+#[test]
+fn a_box_cannot_ask_for_a_cluster_name_that_nobody_could_write() {
+    let view = world::world();
+    for name in ["two\nlines", "", "a b", "../x"] {
+        let request = Request { seed: "5".repeat(64), wish: Wish::SetClusterName(name.to_owned()) };
+        assert_eq!(ask(&view, &request), None, "{name:?}");
+    }
 }

@@ -180,6 +180,22 @@ mod tests {
         }
     }
 
+    /// Found by tests/fuzz, which made the checksum fit: all of these were read.
+    #[test]
+    fn what_would_not_be_written_so_is_refused() {
+        let summed = |body: &str| format!("{body}crc32 {:08x}\n", crc32fast::hash(body.as_bytes()));
+        assert!(parse(&summed("holdfast export 1 records 2\na\t1\nb\t\\x0a\n")).is_ok());
+        for body in [
+            "holdfast export 1 records 2\nb\t\\x0a\na\t1\n",
+            "holdfast export 1 records 2\na\t1\nb\t\\x+a\n",
+            "holdfast export 1 records 2\na\t1\nb\t\\x41\n",
+            "holdfast export 1 records 2\na\t1\r\nb\t\\x0a\n",
+            "holdfast export 1 records 2\na\t1\na\t2\nb\t\\x0a\n",
+        ] {
+            assert!(parse(&summed(body)).is_err(), "{body:?}");
+        }
+    }
+
     #[test]
     fn another_version_or_count_is_refused_by_name() {
         for (from, to, says) in
