@@ -205,6 +205,13 @@ fn a_dump_reads_as_it_was_and_a_damaged_line_touches_no_other_resource() {
         let model = replay(text.lines());
         assert!(model.ready());
         assert_eq!(*model.resources(), resources);
+        if let Some(gone) = resources.keys().nth(run.random.below(resources.len())) {
+            let mut model = model;
+            let destroyed = parse_line(&format!("destroy resource name:{gone}")).unwrap();
+            assert_eq!(model.apply(&destroyed).as_ref(), Some(gone));
+            let left = resources.iter().filter(|(name, _)| *name != gone);
+            assert!(model.resources().iter().eq(left), "without {gone}: {:?}", model.resources().keys());
+        }
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         let at = run.random.below(lines.len());
         let mut bytes = lines[at].clone().into_bytes();
