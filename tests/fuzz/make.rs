@@ -128,7 +128,12 @@ fn size(random: &mut Random) -> Size {
 
 fn ident(random: &mut Random) -> DiskIdent {
     let any = text(random);
-    DiskIdent::new(*random.pick(&["serial-vdb", "serial-vdc", &any]))
+    let ident = match random.below(3) {
+        0 => "serial-vdb",
+        1 => "serial-vdc",
+        _ => &any,
+    };
+    DiskIdent::new(ident)
 }
 
 fn disk_name(random: &mut Random) -> DiskName {

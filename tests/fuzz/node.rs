@@ -210,7 +210,10 @@ fn happen(run: &mut Run, mind: &mut Mind) {
         6 if !mind.jobs.is_empty() => {
             let Job { lane, steps } = mind.jobs.swap_remove(random.below(mind.jobs.len()));
             let failed = steps.first().filter(|_| random.one_in(2)).cloned();
-            let result = failed.map_or(Ok(()), |step| Err((step, error(random))));
+            let result = match failed {
+                Some(step) => Err((step, error(random))),
+                None => Ok(()),
+            };
             Input::JobDone { lane, steps, result }
         }
         7 | 8 if !mind.commits.is_empty() => {
