@@ -284,7 +284,7 @@ fn a_stream_that_is_cut_off_anywhere_has_told_the_beginning_of_what_the_whole_on
         "destroy resource name:r0-old",
         "exists resource name:r0",
     ];
-    runs(120, |run| {
+    runs(80, |run| {
         let random = &mut run.random;
         // The dump at the beginning, and some of the changes after it.
         let dump_end = lines.iter().position(|line| line.ends_with("exists -\n")).unwrap() + 1;

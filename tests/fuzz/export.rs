@@ -81,7 +81,7 @@ fn summed(text: &[u8]) -> Vec<u8> {
 #[test]
 fn an_export_reads_back_as_written_and_any_damage_is_found() {
     let place = Place::new("export");
-    runs(150, |run| {
+    runs(60, |run| {
         let records = records(&mut run.random);
         let text = place.written(&records);
         run.note(&text);
@@ -103,7 +103,7 @@ fn what_reads_as_an_export_is_what_would_be_written() {
     let place = Place::new("summed");
     let mut read = 0;
     let mut all = 0;
-    runs(150, |run| {
+    runs(60, |run| {
         let text = place.written(&records(&mut run.random));
         for _ in 0..20 {
             let damaged = summed(&run.random.damage(&text, std::slice::from_ref(&text)));

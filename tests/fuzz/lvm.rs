@@ -144,7 +144,7 @@ fn lose_something(random: &mut Random, report: &mut Value, groups: usize) {
 
 #[test]
 fn a_report_reads_as_it_was_and_one_that_lacks_anything_is_an_error() {
-    runs(4_000, |run| {
+    runs(2_000, |run| {
         let (vgs, mut report) = report(&mut run.random);
         let text = serde_json::to_string_pretty(&report).unwrap();
         run.note(&text);
@@ -170,7 +170,7 @@ fn count(text: &str, table: &str, next: &str, field: &str) -> usize {
 fn a_damaged_report_is_an_error_or_has_every_group_disk_and_volume_that_is_named_in_it() {
     let texts = all_fixtures("lvm", ".json");
     let others: Vec<Vec<u8>> = texts.iter().map(|text| text.clone().into_bytes()).collect();
-    runs(8_000, |run| {
+    runs(6_000, |run| {
         let text = run.random.pick(&texts).clone();
         let damaged = run.random.damage(text.as_bytes(), &others);
         let damaged = String::from_utf8_lossy(&damaged).into_owned();

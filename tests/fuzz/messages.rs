@@ -9,7 +9,7 @@ use crate::{make, runs::runs};
 
 #[test]
 fn every_message_reads_back_and_every_other_text_is_one_or_an_error() {
-    runs(1_500, |run| {
+    runs(800, |run| {
         for kind in 0..make::KINDS {
             let message = make::message(&mut run.random, kind);
             let text = serde_json::to_vec(&message).unwrap();

@@ -7,6 +7,7 @@ use std::{
 };
 
 use holdfast::core::{
+    drbd::Resource,
     facts::{Known, Report},
     intent::{Change, Intent, Record, Stamp},
     message::Message,
@@ -163,6 +164,11 @@ fn fitting_message(random: &mut Random, mind: &Mind) -> Message {
     }
 }
 
+/// Known, see below: sizes from 2^54 KiB on are too large for the node.
+fn bounded(resource: &mut Resource) {
+    resource.devices.values_mut().for_each(|device| device.size_kib = device.size_kib.min(1 << 50));
+}
+
 fn facts(random: &mut Random, mind: &Mind) -> Facts {
     match random.below(6) {
         0 => Facts::Disks(make::disks(random)),
@@ -172,13 +178,14 @@ fn facts(random: &mut Random, mind: &Mind) -> Facts {
         4 => {
             let view = mind.node.view();
             let mine = view.reports.get(&mind.me).and_then(|report| report.drbd.known().cloned());
-            Facts::Drbd(Known::Known(mine.unwrap_or_else(|| make::resources(random))))
+            let mut all = mine.unwrap_or_else(|| make::resources(random));
+            all.values_mut().for_each(bounded);
+            Facts::Drbd(Known::Known(all))
         }
         _ => {
             let name = random.pick(&["db", "web", "holdfast-meta", "placed"]);
             let mut resource = make::resource(random, name);
-            // Known, see below.
-            resource.devices.values_mut().for_each(|device| device.size_kib >>= 10);
+            bounded(&mut resource);
             Facts::Resource((*name).to_owned(), (!random.one_in(3)).then_some(resource))
         }
     }

@@ -189,7 +189,7 @@ impl Talk {
 fn what_was_sent_whole_arrives_and_the_first_nonsense_ends_the_link() {
     let a = Identity::generate().unwrap();
     let target = Target::start(&a);
-    runs(60, |run| {
+    runs(40, |run| {
         let (mut stream, noise) = shake(&target, b'L', &a, |_, bytes| bytes);
         let mut noise = noise.unwrap();
         let welcome = read_frame(&mut stream).unwrap();
@@ -232,7 +232,7 @@ fn what_was_sent_whole_arrives_and_the_first_nonsense_ends_the_link() {
 fn a_handshake_that_was_changed_anywhere_lets_nobody_in() {
     let a = Identity::generate().unwrap();
     let target = Target::start(&a);
-    runs(60, |run| {
+    runs(40, |run| {
         let kind = *run.random.pick(b"LJ");
         let (at, mut changed) = (run.random.below(3), false);
         let (stream, noise) = shake(&target, kind, &a, |number, bytes| {
@@ -314,7 +314,7 @@ fn a_newcomer_is_not_let_in_by_nonsense() {
     let (server, me) = (Identity::generate().unwrap(), Identity::generate().unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    runs(40, |run| {
+    runs(25, |run| {
         thread::scope(|scope| {
             scope.spawn(|| answer(&listener, &server, &mut run.random));
             let why =

@@ -207,7 +207,7 @@ fn a_value_is_refused_in_a_sentence_or_reads_back_and_changes_nothing_when_writt
 #[test]
 fn what_a_box_asks_of_the_leader_is_refused_in_a_sentence_or_changes_nothing_the_second_time() {
     let views = [world::world(), world::world_84()];
-    runs(3_000, |run| {
+    runs(1_500, |run| {
         let which = run.random.below(2);
         let request = make::request(&mut run.random);
         run.note(serde_json::to_vec(&request).unwrap());
