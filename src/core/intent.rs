@@ -185,7 +185,7 @@ fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
 impl Assignment {
     /// The meta resource: other options, other rules.
     pub fn is_meta(&self) -> bool {
-        self.id == VolumeId::meta()
+        self.id.as_str() == VolumeId::META
     }
 
     /// The boxes with a replica, in order of name.
@@ -335,7 +335,7 @@ impl Intent {
             "group" => drop(self.groups.remove(rest)),
             "disk" => drop(self.disks.remove(key)),
             "volume" => drop(self.volumes.remove(rest)),
-            "assignment" => drop(VolumeId::parse(rest).and_then(|id| self.assignments.remove(&id))),
+            "assignment" => drop(self.assignments.remove(rest)),
             "leave" => drop(self.leaves.remove(key)),
             _ => {} // `cluster` and `stamp` are never removed
         }
@@ -369,7 +369,7 @@ impl Intent {
 
     /// What was decided for the meta resource.
     pub fn meta(&self) -> Option<&Assignment> {
-        self.assignments.get(&VolumeId::meta())
+        self.assignments.get(VolumeId::META)
     }
 
     /// The group of a volume, if it still exists.
@@ -391,9 +391,20 @@ impl Intent {
         volume.pool.clone().or_else(|| self.group_of(volume).map(|g| g.pool.clone()))
     }
 
-    /// The volume that an assignment is for.
-    pub fn volume_by_id(&self, id: &VolumeId) -> Option<&Volume> {
-        self.volumes.values().find(|v| &v.id == id)
+    /// The volume that an assignment is for. The id decides; a resource got its volume's name when it was made.
+    pub fn volume_of(&self, a: &Assignment) -> Option<&Volume> {
+        let named = self.volumes.get(a.resource.as_str()).filter(|v| v.id == a.id);
+        named.or_else(|| self.volumes.values().find(|v| v.id == a.id))
+    }
+
+    /// What was decided for the resource that DRBD knows by this name.
+    pub fn assignment_of(&self, resource: &str) -> Option<&Assignment> {
+        let is_it = |a: &&Assignment| a.resource == resource;
+        let named = match self.volumes.get(resource) {
+            Some(volume) => self.assignments.get(&volume.id),
+            None => self.meta(),
+        };
+        named.filter(is_it).or_else(|| self.assignments.values().find(is_it))
     }
 }
 

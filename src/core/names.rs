@@ -167,13 +167,22 @@ impl VolumeId {
         good.then(|| Self(text.to_owned()))
     }
 
-    /// The id of the meta resource, the same in every cluster.
+    /// The digits of the meta resource's id, the same in every cluster.
+    pub const META: &str = "0000000000000000";
+
+    /// The id of the meta resource.
     pub fn meta() -> Self {
-        Self("0".repeat(16))
+        Self(Self::META.to_owned())
     }
 
     /// The digits.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for VolumeId {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

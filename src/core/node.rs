@@ -11,15 +11,17 @@ use std::{
 
 use super::{
     admit::admit,
-    assign::assign,
+    assign::{self, Tip},
+    claim::Disk,
     drbd::{Counters, Device, DiskState, Resource},
-    facts::{ErrorLine, Known, Report},
-    intent::{Assignment, Change, Intent, Member, Record, Stamp, Txn},
+    facts::{ErrorLine, Known, Report, Vg},
+    intent::{Change, Intent, Member, Record, Stamp, Txn},
     lanes::Lanes,
     message::Message,
-    names::BoxName,
+    names::{BoxName, DiskName, PoolName},
     place::World,
-    plan::{Here, lane, left, plan},
+    plan::{Here, lane},
+    planned::Planned,
     refusal::{Errno, Refusal},
     status::WEDGED,
     step::{Job, Step, StepClass, StepError},
@@ -67,9 +69,9 @@ pub enum Source {
 #[allow(clippy::large_enum_variant)] // one at a time
 pub enum Facts {
     /// [`Source::Disks`]
-    Disks(Known<BTreeMap<super::names::DiskName, super::claim::Disk>>),
+    Disks(Known<BTreeMap<DiskName, Disk>>),
     /// [`Source::Vgs`]
-    Vgs(Known<BTreeMap<super::names::PoolName, super::facts::Vg>>),
+    Vgs(Known<BTreeMap<PoolName, Vg>>),
     /// [`Source::Conf`]
     Conf(Known<BTreeMap<String, u32>>),
     /// [`Source::Counters`], by minor; what cannot be looked at stays as it was.
@@ -179,7 +181,7 @@ pub enum Output {
 #[derive(Debug)]
 struct Pending {
     seq: u64,
-    txn: Txn,
+    txn: Arc<Txn>,
     askers: Vec<Asker>,
 }
 
@@ -193,7 +195,7 @@ enum Lead {
     /// It did not open: why, and when it is tried again.
     Failed { why: String, again_ms: u64 },
     /// This box leads, once the epoch's first commit is durable.
-    Yes { tip: Intent, queue: VecDeque<Pending>, durable: bool },
+    Yes { tip: Tip, queue: VecDeque<Pending>, durable: bool },
 }
 
 #[derive(Debug)]
@@ -213,7 +215,7 @@ pub struct Node {
     now_ms: u64,
     now_s: u64,
     intent: Arc<Intent>,
-    mine: Report,
+    /// The last report of each box; this box's own is in it.
     reports: BTreeMap<BoxName, Arc<Report>>,
     /// The boxes that can be spoken to.
     linked: BTreeSet<BoxName>,
@@ -226,8 +228,10 @@ pub struct Node {
     /// Requests that wait for room among the commits in flight.
     backlog: VecDeque<(Asker, Request)>,
     waiting: Vec<Waiting>,
+    /// No write has waited too long before then.
+    expire_ms: u64,
     lanes: Lanes,
-    planned: Vec<String>,
+    planned: Planned,
     counters: BTreeMap<u32, Counters>,
     counted_ms: u64,
     refusals: BTreeMap<String, String>,
@@ -235,29 +239,33 @@ pub struct Node {
     report_dirty: bool,
     report_sent_ms: u64,
     facts_changed: bool,
+    /// What [`Output::Members`] and [`Output::JoinSecret`] said last.
+    told: (Vec<Member>, String),
     out: Vec<Output>,
 }
 
 impl Node {
     /// A box that starts with what its own store says.
     pub fn new(me: BoxName, intent: Intent, founding: bool, mine: Report, now_ms: u64) -> Self {
+        let now_s = mine.since_s;
+        let reports = BTreeMap::from([(me.clone(), Arc::new(mine))]);
         let mut node = Self {
             alive: BTreeSet::from([me.clone()]),
             me,
             founding,
             now_ms,
-            now_s: mine.since_s,
+            now_s,
             intent: Arc::new(intent),
-            mine,
-            reports: BTreeMap::new(),
+            reports,
             linked: BTreeSet::new(),
             leader: None,
             lead: Lead::No,
             next_seq: 1,
             backlog: VecDeque::new(),
             waiting: Vec::new(),
+            expire_ms: u64::MAX,
             lanes: Lanes::default(),
-            planned: Vec::new(),
+            planned: Planned::default(),
             counters: BTreeMap::new(),
             counted_ms: 0,
             refusals: BTreeMap::new(),
@@ -265,9 +273,9 @@ impl Node {
             report_dirty: true,
             report_sent_ms: 0,
             facts_changed: true,
+            told: (Vec::new(), String::new()),
             out: Vec::new(),
         };
-        node.mine_changed();
         node.publish_members();
         node
     }
@@ -324,6 +332,7 @@ impl Node {
 
     fn wish(&mut self, ticket: u64, about: String, request: Request) {
         self.waiting.push(Waiting { ticket, about, request, since_ms: self.now_ms, sent: false });
+        self.expire_ms = self.expire_ms.min(self.now_ms + LEADER_WITHIN_MS);
         self.forward();
     }
 
@@ -354,7 +363,7 @@ impl Node {
             self.backlog.push_back((asker, request.clone()));
             return;
         }
-        let world = World { intent: tip, reports: &self.reports, alive: &self.alive };
+        let world = World { intent: &tip.intent, reports: &self.reports, alive: &self.alive };
         match admit(&world, &self.me, request) {
             Err(refusal) => self.answer(asker, Err(refusal)),
             Ok(txn) => self.commit(txn, vec![asker]),
@@ -371,12 +380,12 @@ impl Node {
             }
             return;
         }
-        let stamp = Stamp { epoch: tip.stamp.epoch, revision: tip.stamp.revision + 1 };
-        txn.push(Change::Put(Record::Stamp(stamp)));
+        let Stamp { epoch, revision } = tip.intent.stamp;
+        txn.push(Change::Put(Record::Stamp(Stamp { epoch, revision: revision + 1 })));
         tip.apply(&txn);
         let seq = self.next_seq;
         self.next_seq += 1;
-        queue.push_back(Pending { seq, txn: txn.clone(), askers });
+        queue.push_back(Pending { seq, txn: Arc::new(txn.clone()), askers });
         self.out.push(Output::Commit { seq, txn });
     }
 
@@ -395,18 +404,13 @@ impl Node {
         let Some(done) = queue.pop_front() else { return };
         let newly = !std::mem::replace(durable, true);
         let from = self.intent.stamp;
-        Arc::make_mut(&mut self.intent).apply(&done.txn);
-        self.renew_lanes(&done.txn);
-        self.out.push(Output::Save {
-            whole: newly,
-            txn: if newly { self.intent.whole() } else { done.txn.clone() },
-        });
+        self.apply(&done.txn);
+        let txn = if newly { self.intent.whole() } else { Txn::clone(&done.txn) };
+        self.out.push(Output::Save { whole: newly, txn });
         if newly {
             self.became_leader();
         } else {
-            for name in self.others() {
-                self.out.push(Output::Send(name, Message::Commit { from, txn: done.txn.clone() }));
-            }
+            self.tell_others(&Message::Commit { from, txn: done.txn });
         }
         done.askers.into_iter().for_each(|asker| self.answer(asker, Ok(())));
         self.facts_changed = true;
@@ -441,27 +445,29 @@ impl Node {
     }
 
     fn keep_refusal(&mut self, about: String, refusal: &Refusal) {
-        let others = self.reports.values().flat_map(|report| &report.errors);
-        let newest = others.chain(&self.mine.errors).map(|line| line.number).max().unwrap_or(0);
+        let lines = self.reports.values().flat_map(|report| &report.errors);
+        let newest = lines.map(|line| line.number).max().unwrap_or(0);
         let line = ErrorLine {
             at_s: self.now_s,
             number: newest.saturating_add(1),
             about,
             text: refusal.text.clone(),
         };
-        self.mine.errors.push(line);
-        let surplus = self.mine.errors.len().saturating_sub(ERRORS_KEPT);
-        self.mine.errors.drain(..surplus);
-        self.mine_changed();
+        let errors = &mut self.change_mine().errors;
+        errors.push(line);
+        let surplus = errors.len().saturating_sub(ERRORS_KEPT);
+        errors.drain(..surplus);
     }
 
     /// Writes that waited too long for a leader or for an answer.
     fn expire(&mut self) {
-        let now = self.now_ms;
-        let late = |w: &Waiting| {
-            now.saturating_sub(w.since_ms) >= if w.sent { ANSWER_WITHIN_MS } else { LEADER_WITHIN_MS }
-        };
-        let expired: Vec<_> = self.waiting.iter().filter(|w| late(w)).map(|w| (w.ticket, w.sent)).collect();
+        if self.now_ms < self.expire_ms {
+            return;
+        }
+        let ends_ms = |w: &Waiting| w.since_ms + if w.sent { ANSWER_WITHIN_MS } else { LEADER_WITHIN_MS };
+        let late = |w: &&Waiting| self.now_ms >= ends_ms(w);
+        let expired: Vec<_> = self.waiting.iter().filter(late).map(|w| (w.ticket, w.sent)).collect();
+        self.expire_ms = self.waiting.iter().filter(|w| !late(w)).map(ends_ms).min().unwrap_or(u64::MAX);
         for (ticket, sent) in expired {
             let refusal = if sent {
                 Refusal::new(
@@ -494,14 +500,14 @@ impl Node {
 
     /// This box is the one to lead, and its meta replica is good: open the store.
     fn try_lead(&mut self) {
-        let chosen = self.intent.cluster.as_ref().is_some_and(|c| c.leader == self.me);
         let may = match &self.lead {
             Lead::No => true,
             Lead::Failed { again_ms, .. } => self.now_ms >= *again_ms,
             Lead::Opening | Lead::Yes { .. } => false,
         };
-        let Some(meta) = self.intent.meta().filter(|_| chosen && may) else { return };
-        let resource = self.mine.resource(&meta.resource);
+        let chosen = may && self.intent.cluster.as_ref().is_some_and(|c| c.leader == self.me);
+        let Some(meta) = chosen.then(|| self.intent.meta()).flatten() else { return };
+        let resource = self.mine().resource(&meta.resource);
         let device = resource.and_then(|r| r.devices.get(&0));
         let good =
             |d: &Device| d.minor == meta.minor && d.disk == DiskState::UpToDate && d.quorum != Some(false);
@@ -521,7 +527,7 @@ impl Node {
 
     fn meta_quorum(&self) -> Option<bool> {
         let meta = self.intent.meta()?;
-        self.mine.resource(&meta.resource)?.devices.get(&0)?.quorum
+        self.mine().resource(&meta.resource)?.devices.get(&0)?.quorum
     }
 
     fn store_opened(&mut self, result: Result<Vec<Record>, String>) {
@@ -541,7 +547,7 @@ impl Node {
                 tip.stamp.revision, known.revision
             ));
         }
-        self.intent = Arc::new(tip.clone());
+        self.replace_intent(tip.clone());
         let epoch = tip.stamp.epoch.max(known.epoch) + 1;
         let stamp = Stamp { epoch, revision: tip.stamp.revision + 1 };
         let first = Change::Put(Record::Stamp(stamp));
@@ -550,8 +556,8 @@ impl Node {
         tip.apply(&txn);
         let seq = self.next_seq;
         self.next_seq += 1;
-        let queue = VecDeque::from([Pending { seq, txn: txn.clone(), askers: Vec::new() }]);
-        self.lead = Lead::Yes { tip, queue, durable: false };
+        let queue = VecDeque::from([Pending { seq, txn: Arc::new(txn.clone()), askers: Vec::new() }]);
+        self.lead = Lead::Yes { tip: Tip::new(tip), queue, durable: false };
         self.out.push(Output::Commit { seq, txn });
     }
 
@@ -560,9 +566,7 @@ impl Node {
             self.out.push(Output::Founded);
         }
         self.leader = Some(self.me.clone());
-        for name in self.others() {
-            self.out.push(Output::Send(name, Message::State(self.intent.records())));
-        }
+        self.tell_others(&self.state());
     }
 
     /// Gives up all rights first, then the store.
@@ -589,16 +593,19 @@ impl Node {
                     )),
                 );
             }
-            for name in self.others() {
-                self.out.push(Output::Send(name, Message::Resigned));
-            }
+            self.tell_others(&Message::Resigned);
         }
     }
 
     // ---- the other boxes
 
-    fn others(&self) -> Vec<BoxName> {
-        self.linked.iter().cloned().collect()
+    fn tell_others(&mut self, message: &Message) {
+        self.out.extend(self.linked.iter().map(|name| Output::Send(name.clone(), message.clone())));
+    }
+
+    /// Everything that is wanted.
+    fn state(&self) -> Message {
+        Message::State(Arc::new(self.intent.records()))
     }
 
     fn link_up(&mut self, name: BoxName) {
@@ -606,13 +613,14 @@ impl Node {
             name.clone(),
             Message::Hello { stamp: self.intent.stamp, leads: self.leads() },
         ));
-        self.out.push(Output::Send(name.clone(), Message::Report(self.mine.clone())));
+        self.out.push(Output::Send(name.clone(), Message::Report(Arc::clone(&self.reports[&self.me]))));
         self.linked.insert(name);
     }
 
     fn link_down(&mut self, name: &BoxName) {
         self.linked.remove(name);
         self.alive.remove(name);
+        self.planned.others_changed();
         if self.leader.as_ref() == Some(name) {
             self.leader = None;
         }
@@ -624,8 +632,7 @@ impl Node {
             Message::Hello { stamp, leads } => {
                 if self.leads() {
                     let same = stamp == self.intent.stamp;
-                    let answer =
-                        if same { Message::Current(stamp) } else { Message::State(self.intent.records()) };
+                    let answer = if same { Message::Current(stamp) } else { self.state() };
                     self.out.push(Output::Send(from, answer));
                 } else if leads && stamp == self.intent.stamp {
                     self.follow(from);
@@ -633,10 +640,10 @@ impl Node {
             }
             Message::Current(stamp) if stamp == self.intent.stamp => self.follow(from),
             Message::Current(_) => self.out.push(Output::Send(from, Message::Behind)),
-            Message::State(records) => self.take_state(from, records),
+            Message::State(records) => self.take_state(from, Arc::unwrap_or_clone(records)),
             Message::Commit { from: base, txn } => self.take_commit(from, base, &txn),
             Message::Behind if self.leads() => {
-                self.out.push(Output::Send(from, Message::State(self.intent.records())));
+                self.out.push(Output::Send(from, self.state()));
             }
             Message::Behind => {}
             Message::Resigned => {
@@ -649,7 +656,8 @@ impl Node {
                 if self.linked.contains(&from) {
                     self.alive.insert(from.clone());
                 }
-                self.reports.insert(from, Arc::new(report));
+                self.reports.insert(from, report);
+                self.planned.others_changed();
                 self.facts_changed = true;
             }
             Message::Ask(request) => self.asked(from, &request),
@@ -689,7 +697,7 @@ impl Node {
             return;
         }
         self.out.push(Output::Save { whole: true, txn: new.whole() });
-        self.intent = Arc::new(new);
+        self.replace_intent(new);
         self.publish_members();
         self.follow(from);
     }
@@ -701,15 +709,21 @@ impl Node {
             }
             return;
         }
-        Arc::make_mut(&mut self.intent).apply(txn);
-        self.renew_lanes(txn);
+        self.apply(txn);
         self.out.push(Output::Save { whole: false, txn: txn.clone() });
         self.publish_members();
         self.follow(from);
     }
 
+    fn replace_intent(&mut self, new: Intent) {
+        self.intent = Arc::new(new);
+        self.planned.intent_replaced();
+    }
+
     /// What was tried for a resource counts no more once something else is wanted of it.
-    fn renew_lanes(&mut self, txn: &Txn) {
+    fn apply(&mut self, txn: &Txn) {
+        self.planned.intent_changes(&self.intent, txn);
+        Arc::make_mut(&mut self.intent).apply(txn);
         for change in txn {
             match change {
                 Change::Put(Record::Volume(volume)) => self.lanes.renew(&lane(volume.name.as_str())),
@@ -720,110 +734,137 @@ impl Node {
     }
 
     fn publish_members(&mut self) {
-        self.out.push(Output::Members(self.intent.members.values().cloned().collect()));
-        if let Some(cluster) = &self.intent.cluster {
-            self.out.push(Output::JoinSecret(cluster.join_secret.clone()));
+        let (members, secret) = &mut self.told;
+        if !self.intent.members.values().eq(members.iter()) {
+            *members = self.intent.members.values().cloned().collect();
+            self.out.push(Output::Members(members.clone()));
+        }
+        if let Some(cluster) = self.intent.cluster.as_ref().filter(|c| &c.join_secret != secret) {
+            secret.clone_from(&cluster.join_secret);
+            self.out.push(Output::JoinSecret(secret.clone()));
         }
     }
 
     // ---- observations and steps
 
     fn facts(&mut self, facts: Facts) {
-        let before = self.mine.clone();
-        match facts {
-            Facts::Disks(disks) => {
-                self.mine.disks = disks;
-                self.lanes.observed(Source::Disks);
-            }
-            Facts::Vgs(vgs) => {
-                self.mine.vgs = vgs;
-                self.lanes.observed(Source::Vgs);
-            }
-            Facts::Conf(conf) => {
-                self.mine.conf = conf;
-                self.lanes.observed(Source::Conf);
-            }
-            Facts::Counters(counters) => {
-                self.counters = counters;
-                self.lanes.observed(Source::Counters);
-            }
-            Facts::Drbd(drbd) => {
-                if let Known::Known(now) = &drbd {
-                    let there = |minor: &u32| {
-                        now.values().flat_map(|r| r.devices.values()).any(|d| d.minor == *minor)
-                    };
-                    self.counters.retain(|minor, _| there(minor));
-                }
-                self.mine.drbd = drbd;
-                self.lanes.observed_drbd();
-            }
-            Facts::Resource(name, resource) => {
-                self.lanes.observed_drbd();
-                let Known::Known(all) = &mut self.mine.drbd else { return };
-                let gone = match resource {
-                    Some(resource) => all.insert(name, resource).filter(|_| false),
-                    None => all.remove(&name),
-                };
-                for device in gone.iter().flat_map(|r| r.devices.values()) {
-                    self.counters.remove(&device.minor);
-                }
-            }
-        }
-        self.count();
-        if before != self.mine {
-            self.mine_changed();
-            self.facts_changed = true;
-        }
+        let changed = match facts {
+            Facts::Disks(disks) => self.disks(disks),
+            Facts::Vgs(vgs) => self.vgs(vgs),
+            Facts::Conf(conf) => self.conf(conf),
+            Facts::Counters(counters) => self.count(counters),
+            Facts::Drbd(drbd) => self.drbd(drbd),
+            Facts::Resource(name, resource) => self.resource(name, resource),
+        };
+        self.facts_changed |= changed;
     }
 
-    /// Puts the counters into the facts that DRBD's events gave.
-    fn count(&mut self) {
-        let Known::Known(all) = &mut self.mine.drbd else { return };
-        for resource in all.values_mut() {
-            for (number, device) in &mut resource.devices {
-                let Some(counters) = self.counters.get(&device.minor) else { continue };
-                device.size_kib = device.size_kib.max(counters.size_kib);
-                let peers = resource.peers.values_mut().filter_map(|p| p.devices.get_mut(number));
-                for peer in peers.filter(|p| p.replication.has_progress()) {
-                    peer.out_of_sync_kib = counters.out_of_sync_kib.unwrap_or(peer.out_of_sync_kib);
-                }
+    fn disks(&mut self, disks: Known<BTreeMap<DiskName, Disk>>) -> bool {
+        self.lanes.observed(Source::Disks);
+        let changed = self.mine().disks != disks;
+        if changed {
+            self.planned.claims_changed();
+            self.change_mine().disks = disks;
+        }
+        changed
+    }
+
+    fn vgs(&mut self, vgs: Known<BTreeMap<PoolName, Vg>>) -> bool {
+        self.lanes.observed(Source::Vgs);
+        let changed = self.mine().vgs != vgs;
+        if changed {
+            self.planned.all_changed();
+            self.change_mine().vgs = vgs;
+        }
+        changed
+    }
+
+    fn conf(&mut self, conf: Known<BTreeMap<String, u32>>) -> bool {
+        self.lanes.observed(Source::Conf);
+        let changed = self.planned.facts_change(&self.reports[&self.me].conf, &conf);
+        if changed {
+            self.change_mine().conf = conf;
+        }
+        changed
+    }
+
+    fn drbd(&mut self, mut drbd: Known<BTreeMap<String, Resource>>) -> bool {
+        self.lanes.observed_drbd();
+        if let Known::Known(now) = &mut drbd {
+            let devices = now.values().flat_map(|r| r.devices.values());
+            let there: BTreeSet<u32> = devices.map(|d| d.minor).collect();
+            self.counters.retain(|minor, _| there.contains(minor));
+            for resource in now.values_mut() {
+                put_counters(resource, &self.counters);
             }
+        }
+        let changed = self.planned.facts_change(&self.reports[&self.me].drbd, &drbd);
+        if changed {
+            self.change_mine().drbd = drbd;
+        }
+        changed
+    }
+
+    fn resource(&mut self, name: String, mut resource: Option<Resource>) -> bool {
+        self.lanes.observed_drbd();
+        let Known::Known(all) = &self.reports[&self.me].drbd else { return false };
+        if let Some(now) = &mut resource {
+            put_counters(now, &self.counters);
+        }
+        let old = all.get(&name);
+        if old == resource.as_ref() {
+            return false;
+        }
+        let gone = old.filter(|_| resource.is_none());
+        for device in gone.iter().flat_map(|r| r.devices.values()) {
+            self.counters.remove(&device.minor);
+        }
+        self.put_resource(name, resource);
+        true
+    }
+
+    fn count(&mut self, counters: BTreeMap<u32, Counters>) -> bool {
+        self.lanes.observed(Source::Counters);
+        self.counters = counters;
+        let Known::Known(all) = &self.reports[&self.me].drbd else { return false };
+        let counted = all.iter().filter_map(|(name, resource)| {
+            let mut resource = resource.clone();
+            put_counters(&mut resource, &self.counters).then(|| (name.clone(), resource))
+        });
+        let counted: Vec<_> = counted.collect();
+        let changed = !counted.is_empty();
+        counted.into_iter().for_each(|(name, resource)| self.put_resource(name, Some(resource)));
+        changed
+    }
+
+    fn put_resource(&mut self, name: String, resource: Option<Resource>) {
+        self.planned.resource_changed(&name);
+        let Known::Known(all) = &mut self.change_mine().drbd else { return };
+        match resource {
+            Some(resource) => drop(all.insert(name, resource)),
+            None => drop(all.remove(&name)),
         }
     }
 
     /// Counters are looked at only while something grows, or syncs on 8.4.
     fn look_at_counters(&mut self) {
-        if self.now_ms < self.counted_ms + COUNT_EVERY_MS {
-            return;
-        }
-        let Some(resources) = self.mine.drbd.known() else { return };
-        let events_tell = self.mine.drbd_version.is_some_and(|v| v.is_9());
-        let changing = |a: &Assignment| {
-            let Some(resource) = resources.get(&a.resource).filter(|_| a.legs.contains_key(&self.me)) else {
-                return false;
-            };
-            let grows =
-                resource.devices.values().any(|d| d.size_kib > 0 && d.size_kib * 1024 < a.size.bytes());
-            let mut peers = resource.peers.values().flat_map(|p| p.devices.values());
-            grows || !events_tell && peers.any(|d| d.replication.has_progress())
-        };
-        if self.intent.assignments.values().any(changing) {
+        if self.now_ms >= self.counted_ms + COUNT_EVERY_MS && self.planned.counts() {
             self.counted_ms = self.now_ms;
             self.out.push(Output::Observe(Source::Counters));
         }
     }
 
     fn job_done(&mut self, lane: &str, steps: &[Step], result: Result<(), (Step, StepError)>) {
+        let trouble = &mut self.change_mine().trouble;
         match &result {
-            Ok(()) => drop(self.mine.trouble.remove(lane)),
+            Ok(()) => drop(trouble.remove(lane)),
             Err((step, error)) => {
                 let wedged = if error.class == StepClass::Wedged { WEDGED } else { "" };
-                drop(self.mine.trouble.insert(lane.to_owned(), format!("{wedged}{step}: {error}")));
+                drop(trouble.insert(lane.to_owned(), format!("{wedged}{step}: {error}")));
             }
         }
         let sources = self.lanes.done(lane, steps, result.as_ref().err().map(|(_, e)| e.class), self.now_ms);
         self.out.extend(sources.into_iter().map(Output::Observe));
-        self.mine_changed();
         self.facts_changed = true;
     }
 
@@ -844,24 +885,25 @@ impl Node {
         self.look_at_counters();
     }
 
-    /// Shown here at once, told to others soon.
-    fn mine_changed(&mut self) {
-        self.reports.insert(self.me.clone(), Arc::new(self.mine.clone()));
+    fn mine(&self) -> &Report {
+        &self.reports[&self.me]
+    }
+
+    /// What is changed in it is shown here at once, and told to others soon.
+    fn change_mine(&mut self) -> &mut Report {
         self.report_dirty = true;
+        Arc::make_mut(self.reports.entry(self.me.clone()).or_default())
     }
 
     fn send_report(&mut self) {
         self.report_dirty = false;
         self.report_sent_ms = self.now_ms.max(1);
-        for name in self.others() {
-            self.out.push(Output::Send(name, Message::Report(self.mine.clone())));
-        }
+        self.tell_others(&Message::Report(Arc::clone(&self.reports[&self.me])));
     }
 
     fn decide(&mut self) {
-        let Lead::Yes { tip, durable: true, .. } = &self.lead else { return };
-        let world = World { intent: tip, reports: &self.reports, alive: &self.alive };
-        let (txn, refusals) = assign(&world, &self.me);
+        let Lead::Yes { tip, durable: true, .. } = &mut self.lead else { return };
+        let (txn, refusals) = assign::assign(tip, &self.reports, &self.alive, &self.me);
         self.refusals = refusals;
         if !txn.is_empty() {
             self.commit(txn, Vec::new());
@@ -872,37 +914,50 @@ impl Node {
         Here {
             world: World { intent: &self.intent, reports: &self.reports, alive: &self.alive },
             me: &self.me,
-            report: &self.mine,
+            report: self.mine(),
             current: self.founding || self.leader.is_some(),
+            lvs: None,
         }
     }
 
-    fn jobs(&self) -> Vec<Job> {
-        plan(&self.here())
+    /// For tests: what was planned and decided as things changed is what would be from nothing.
+    pub fn is_right(&self) -> bool {
+        let decided = match &self.lead {
+            Lead::Yes { tip, .. } => assign::is_right(tip, &self.reports, &self.alive, &self.me),
+            Lead::No | Lead::Opening | Lead::Failed { .. } => true,
+        };
+        decided && self.planned.is_right(self.here())
     }
 
     fn start_jobs(&mut self) {
-        let jobs = self.jobs();
-        self.planned =
-            jobs.iter().flat_map(|job| job.steps.iter().map(|s| format!("{}: {s}", job.lane))).collect();
-        self.lanes.retain(&jobs, self.now_ms);
-        let idle: Vec<_> =
-            self.mine.trouble.keys().filter(|lane| self.lanes.is_quiet(lane, self.now_ms)).cloned().collect();
-        for lane in idle {
-            self.mine.trouble.remove(&lane);
-            self.mine_changed();
+        let mut planned = std::mem::take(&mut self.planned);
+        let renewed = planned.renew(self.here());
+        self.planned = planned;
+        if !renewed && !self.lanes.is_due(self.now_ms) {
+            return;
         }
-        for job in jobs {
-            if self.lanes.start(&job, self.now_ms) {
-                self.out.push(Output::Run(job));
+        self.lanes.retain(self.planned.jobs(), self.now_ms);
+        let is_quiet = |lane: &&String| self.lanes.is_quiet(lane, self.now_ms);
+        let quiet: Vec<_> = self.mine().trouble.keys().filter(is_quiet).cloned().collect();
+        for lane in quiet {
+            self.change_mine().trouble.remove(&lane);
+        }
+        for job in self.planned.jobs() {
+            if self.lanes.start(job, self.now_ms) {
+                self.out.push(Output::Run(job.clone()));
             }
         }
-        let left = left(&self.here(), |lane| self.lanes.is_settled(lane, self.now_ms));
-        if left != self.mine.left {
-            self.mine.left = left;
-            self.mine_changed();
+        let left = self.planned.left(|lane| self.lanes.is_settled(lane, self.now_ms));
+        if left != self.mine().left {
+            self.change_mine().left = left;
             self.facts_changed = true;
         }
+        self.lanes.looked_at(self.now_ms);
+    }
+
+    /// There is nothing to do on this box, as far as it knows.
+    pub fn has_no_plan(&self) -> bool {
+        self.planned.jobs().next().is_none()
     }
 
     /// What can be shown now.
@@ -912,6 +967,7 @@ impl Node {
         if let Lead::Failed { why, .. } = &self.lead {
             notes.push(format!("{} cannot lead: {why}", self.me));
         }
+        let steps = self.planned.jobs().flat_map(|j| j.steps.iter().map(|s| format!("{}: {s}", j.lane)));
         View {
             me: Some(self.me.clone()),
             intent: Arc::clone(&self.intent),
@@ -919,7 +975,7 @@ impl Node {
             alive: self.alive.clone(),
             leader: self.leader.clone(),
             notes,
-            plan: self.planned.clone(),
+            plan: steps.collect(),
             counters: vec![
                 ("revision", self.intent.stamp.revision),
                 ("epoch", self.intent.stamp.epoch),
@@ -928,4 +984,20 @@ impl Node {
             ],
         }
     }
+}
+
+/// Puts the counters into the facts that DRBD's events gave; whether they say anything new.
+fn put_counters(resource: &mut Resource, counters: &BTreeMap<u32, Counters>) -> bool {
+    let mut new = false;
+    for (number, device) in &mut resource.devices {
+        let Some(counters) = counters.get(&device.minor) else { continue };
+        new |= counters.size_kib > device.size_kib;
+        device.size_kib = device.size_kib.max(counters.size_kib);
+        let Some(out_of_sync_kib) = counters.out_of_sync_kib else { continue };
+        let peers = resource.peers.values_mut().filter_map(|p| p.devices.get_mut(number));
+        for peer in peers.filter(|p| p.replication.has_progress()) {
+            new |= std::mem::replace(&mut peer.out_of_sync_kib, out_of_sync_kib) != out_of_sync_kib;
+        }
+    }
+    new
 }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{facts::Report, intent::Intent, names::BoxName};
+use super::{facts::Report, intent::Intent, names::BoxName, place::World};
 
 /// Everything a read may look at. Cheap to clone: the parts are shared.
 #[derive(Clone, Debug, Default)]
@@ -29,9 +29,14 @@ pub struct View {
 }
 
 impl View {
+    /// What decisions could be made from it.
+    pub fn world(&self) -> World<'_> {
+        World { intent: &self.intent, reports: &self.reports, alive: &self.alive }
+    }
+
     /// The report of a box, if it is current.
     pub fn current(&self, name: &BoxName) -> Option<&Report> {
-        self.alive.contains(name).then(|| self.reports.get(name))?.map(Arc::as_ref)
+        self.world().current(name)
     }
 
     /// All reports that are current, in order of the boxes' names.
