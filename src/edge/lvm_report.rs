@@ -105,11 +105,10 @@ pub struct Lv {
 impl VgReport {
     /// Reads the report. The error is a sentence.
     pub fn parse(json: &str) -> Result<VgReport, String> {
-        let whole: Whole =
-            serde_json::from_str(json).map_err(|error| format!("LVM's report cannot be read: {error}"))?;
+        let whole: Whole = serde_json::from_str(json).map_err(|error| unreadable(&error.to_string()))?;
         let mut report = VgReport::default();
         for section in whole.report {
-            let vg = section.read().map_err(|why| format!("LVM's report cannot be read: {why}"))?;
+            let vg = section.read().map_err(|why| unreadable(&why))?;
             let Some(vg) = vg else { continue };
             let name = vg.name.clone();
             if report.ambiguous.contains(&name) || report.vgs.insert(name.clone(), vg).is_some() {
@@ -124,6 +123,12 @@ impl VgReport {
 #[derive(Deserialize)]
 struct Whole {
     report: Vec<Section>,
+}
+
+/// What was read instead may be quoted in `why`, and may be long.
+fn unreadable(why: &str) -> String {
+    let start: String = why.chars().take(300).collect();
+    format!("LVM's report cannot be read: {start}")
 }
 
 /// One group's tables.

@@ -461,11 +461,11 @@ pub fn message(random: &mut Random, kind: usize) -> Message {
     match kind {
         0 => Message::Hello { stamp: stamp(random), leads: random.one_in(2) },
         1 => Message::Current(stamp(random)),
-        2 => Message::State(some(random, 12, record)),
-        3 => Message::Commit { from: stamp(random), txn: txn(random) },
+        2 => Message::State(some(random, 12, record).into()),
+        3 => Message::Commit { from: stamp(random), txn: txn(random).into() },
         4 => Message::Behind,
         5 => Message::Resigned,
-        6 => Message::Report(report(random)),
+        6 => Message::Report(report(random).into()),
         7 => Message::Ask(request(random)),
         _ => Message::Answer {
             seed: key(random),

@@ -91,6 +91,18 @@ fn a_report_that_lacks_a_table_or_has_two_rows_in_one_is_an_error() {
     }
 }
 
+/// Found by tests/fuzz: what stood in place of a number was quoted in full.
+#[test]
+fn a_long_wrong_value_is_quoted_in_part() {
+    let long = "x".repeat(5_000);
+    for broken in [
+        fixture("two-disks.json").replace("\"4194304\"", &format!("\"{long}\"")),
+        fixture("two-disks.json").replace("\"vg\": [", &format!("\"vg\": \"{long}\", \"x\": [")),
+    ] {
+        assert!(VgReport::parse(&broken).unwrap_err().len() < 400);
+    }
+}
+
 #[test]
 fn fields_of_a_newer_lvm_are_passed_over() {
     let whole = fixture("missing-disk.json");
