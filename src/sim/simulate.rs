@@ -41,6 +41,8 @@ use super::{
 
 /// Everything has to be quiet so soon after the faults stopped.
 const QUIET_WITHIN_MS: u64 = 300_000;
+/// Everybody who asked is answered so soon.
+const ANSWERED_WITHIN_MS: u64 = 12_000;
 /// Runs that are spent on making a failure shorter.
 const SHRINK_RUNS: usize = 400;
 
@@ -313,12 +315,14 @@ fn fault(world: &World, rng: &mut Rng) -> Option<Command> {
 
 // ---- when the faults stop
 
-fn finish(session: &mut Session) {
+/// Everything is mended, and what has to hold then is checked: what does not is in `world.check.broken`.
+pub fn finish(session: &mut Session) {
     if session.world.check.broken.is_some() {
         return;
     }
     let world = &mut session.world;
     mend_all(world);
+    world.run(ANSWERED_WITHIN_MS);
     if !world.run_until_quiet(QUIET_WITHIN_MS) {
         let plans = world.plans();
         let what = if plans.is_empty() {

@@ -176,15 +176,20 @@ impl World {
 
     // ---- time
 
-    /// The next event, if it comes before `limit_ms`. False: time has gone on to the limit.
-    pub fn step(&mut self, limit_ms: u64) -> bool {
+    /// When the next event comes by itself.
+    pub fn next_ms(&mut self) -> Option<u64> {
         self.settle_wires();
         let queued = self.queue.peek().map(|entry| entry.at_ms);
-        let kernels = self.kernels.next_wake_ms();
-        let Some(at_ms) = queued.into_iter().chain(kernels).min().filter(|at| *at <= limit_ms) else {
+        queued.into_iter().chain(self.kernels.next_wake_ms()).min()
+    }
+
+    /// The next event, if it comes before `limit_ms`. False: time has gone on to the limit.
+    pub fn step(&mut self, limit_ms: u64) -> bool {
+        let Some(at_ms) = self.next_ms().filter(|at| *at <= limit_ms) else {
             self.now_ms = self.now_ms.max(limit_ms);
             return false;
         };
+        let kernels = self.kernels.next_wake_ms();
         self.now_ms = self.now_ms.max(at_ms);
         self.events += 1;
         if kernels.is_some_and(|at| at <= self.now_ms) {
@@ -329,6 +334,18 @@ impl World {
         self.check.asked(ticket, at, self.boxes[at].life, &request);
         self.take(at, Input::Wish { ticket, about: about.to_owned(), request });
         ticket
+    }
+
+    /// A write that the tree refused by itself: kept for `errors`.
+    pub fn refused(&mut self, at: BoxId, about: String, refusal: Refusal) {
+        self.take(at, Input::Refused { about, refusal });
+    }
+
+    /// A line for `health` of a box while its daemon lives.
+    pub fn note(&mut self, at: BoxId, line: &str) {
+        if let Some(mind) = self.boxes.get_mut(at).and_then(|m| m.mind.as_mut()) {
+            mind.node.note(line.to_owned());
+        }
     }
 
     /// A box's address and key.

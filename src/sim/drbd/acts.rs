@@ -1,5 +1,7 @@
 //! Roles, the first copy, and the way out of the kernel.
 
+use std::collections::BTreeSet;
+
 use super::{
     cluster::{Cluster, World},
     disk::JUST_CREATED,
@@ -21,28 +23,38 @@ const NO_MINOR: (u8, &str) = (10, "Failure: (127) Device minor not allocated");
 impl Cluster {
     /// Whether the box may be Primary, as all would answer. Silent peers are hurried.
     fn may_promote(&mut self, at: BoxId, force: bool, world: &mut World) -> Answer {
-        self.hurry(at, world);
+        for asked in self.asked(at, world) {
+            self.hurry(asked, world);
+        }
         self.settle(world);
+        let boxes = self.asked(at, world);
         let Some(node) = self.nodes.get(&at) else { return Err(NO_MINOR) };
-        if node.links.iter().any(|link| link.lost_at.is_some()) {
+        if boxes.iter().any(|asked| self.waits(*asked)) {
             return Err(TIMEOUT);
         }
         if node.fail_io {
             return Err(HELD_OPEN);
         }
-        let boxes =
-            if world.nine { self.component(at) } else { self.live_peers(at, world).into_iter().collect() };
         let primary = |other: &BoxId| self.nodes.get(other).is_some_and(|n| n.role == Role::Primary);
         if boxes.iter().any(|other| *other != at && primary(other)) {
             return Err(TWO_PRIMARIES);
         }
-        if !node.has_data() && !(force && node.disk >= DiskState::Inconsistent) {
+        let forced = force && node.disk >= DiskState::Inconsistent;
+        if !node.has_data() && !forced {
             return Err(NO_DATA);
         }
         if !node.quorum && !force {
             return Err(NO_QUORUM);
         }
         Ok(())
+    }
+
+    /// Whom a change of role is asked of.
+    fn asked(&self, at: BoxId, world: &World) -> BTreeSet<BoxId> {
+        if world.nine {
+            return self.component(at, world);
+        }
+        self.live_peers(at, world).into_iter().chain([at]).collect()
     }
 
     /// `primary`

@@ -144,8 +144,8 @@ impl Cluster {
                 agreed
             }
         };
-        let mut all = self.component(a);
-        all.extend(self.component(b));
+        let mut all = self.component(a, world);
+        all.extend(self.component(b, world));
         let fits: Vec<u64> = all.iter().filter_map(|at| self.usable_kib(*at, world)).collect();
         let there = |at: &BoxId| {
             let links = self.nodes.get(at).map_or(&[][..], |node| &node.links);
@@ -170,7 +170,7 @@ impl Cluster {
         if node.backing.is_none() {
             return Err("Failure: (138) Device does not have a disk-config".into());
         }
-        let all = self.component(at);
+        let all = self.component(at, world);
         if self.runs.iter().any(|run| all.contains(&run.source) || all.contains(&run.target)) {
             return Err("Failure: (130) Resize not allowed during resync.".into());
         }
@@ -195,7 +195,7 @@ impl Cluster {
 
     /// The new part goes from the Primary, or from where the lowest id is, to all others.
     fn grow_run(&mut self, at: BoxId, new_kib: u64, world: &mut World) {
-        let all = self.component(at);
+        let all = self.component(at, world);
         let primary = all.iter().copied().find(|at| {
             self.nodes.get(at).is_some_and(|n| n.role == Role::Primary && n.disk == DiskState::UpToDate)
         });

@@ -295,20 +295,25 @@ impl Kernels {
         let pair = (a.min(b), a.max(b));
         let changed = if up { self.world.cut.remove(&pair) } else { self.world.cut.insert(pair) };
         if changed {
-            self.with_all(|cluster| cluster.nodes.contains_key(&a) || cluster.nodes.contains_key(&b));
+            self.with_all(
+                |cluster| cluster.nodes.contains_key(&a) && cluster.nodes.contains_key(&b),
+                |cluster, world| {
+                    cluster.try_soon(a, b, world);
+                    cluster.settle(world);
+                },
+            );
         }
     }
 
     /// The power of a box is cut: its kernel forgets all, its disks keep what they hold.
     pub fn power_off(&mut self, at: BoxId) {
-        for index in 0..self.clusters.len() {
-            if self.clusters.get(index).is_some_and(|cluster| cluster.nodes.contains_key(&at)) {
-                self.with(index, |cluster, world| {
-                    cluster.forget(at, world);
-                    cluster.settle(world);
-                });
-            }
-        }
+        self.with_all(
+            |cluster| cluster.nodes.contains_key(&at),
+            |cluster, world| {
+                cluster.forget(at, world);
+                cluster.settle(world);
+            },
+        );
     }
 
     /// Time goes on: losses are noticed, links are made, resyncs end.
@@ -425,10 +430,10 @@ impl Kernels {
         Some(result)
     }
 
-    fn with_all(&mut self, which: impl Fn(&Cluster) -> bool) {
+    fn with_all(&mut self, which: impl Fn(&Cluster) -> bool, act: impl Fn(&mut Cluster, &mut World)) {
         for index in 0..self.clusters.len() {
             if self.clusters.get(index).is_some_and(&which) {
-                self.with(index, Cluster::settle);
+                self.with(index, &act);
             }
         }
     }

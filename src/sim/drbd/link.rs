@@ -115,6 +115,15 @@ impl Cluster {
         self.drop_end(b, a, ConnectionState::StandAlone, world);
     }
 
+    /// The network is back: both ends try soon.
+    pub(super) fn try_soon(&mut self, a: BoxId, b: BoxId, world: &World) {
+        for (at, peer) in [(a, b), (b, a)] {
+            if let Some(link) = self.nodes.get_mut(&at).and_then(|node| node.link_to_mut(peer)) {
+                link.retry_at = world.now_ms + RETRY_MS / 2;
+            }
+        }
+    }
+
     /// Pairs that want to connect and can reach each other, with the time of their next attempt.
     pub(super) fn wanting(&self, world: &World) -> Vec<(BoxId, BoxId, u64)> {
         let mut found = Vec::new();
@@ -288,10 +297,8 @@ impl Cluster {
         let node = self.nodes.get(&at)?;
         let link = node.link_to(peer)?;
         let md = world.disks.md(node.backing)?;
-        let disk = match node.disk {
-            DiskState::Negotiating => super::settle::disk_from_md(Some(md)),
-            other => other,
-        };
+        let attaching = node.disk == DiskState::Negotiating;
+        let disk = if attaching { super::settle::disk_from_md(Some(md)) } else { node.disk };
         let (role, reconnect) = (node.role, link.reconnect);
         let (crashed, lost_quorum, quorum) = (node.crashed, node.lost_quorum, node.quorum);
         Some(Side { md, other: link.id, disk, role, reconnect, crashed, lost_quorum, quorum })
@@ -317,7 +324,8 @@ impl Cluster {
             Verdict::Second { full } => (b, a, full),
         };
         let (from, to) = if source == a { (&first, &second) } else { (&second, &first) };
-        if to.role == Role::Primary && to.disk >= DiskState::Consistent {
+        let attaching = self.nodes.get(&target).is_some_and(|node| node.disk == DiskState::Negotiating);
+        if to.role == Role::Primary && to.disk >= DiskState::Consistent && !attaching {
             return refused(retry);
         }
         if connecting && both_primary {

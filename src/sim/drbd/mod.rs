@@ -18,3 +18,7 @@ mod versions;
 
 pub use kernels::Kernels;
 pub use types::{BackingId, BoxId, IoError, OpenError, ReplicaView, UseView, Version};
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -48,7 +48,7 @@ impl Cluster {
             again |= self.offers(world);
             self.choose_runs(world);
             self.look_at_peers(world);
-            again |= self.outdate_weak();
+            again |= self.outdate_weak(world);
             again |= self.upgrade(world);
             again |= self.quorums(world);
             if !again {
@@ -95,7 +95,7 @@ impl Cluster {
     }
 
     /// Who is connected to a Primary only by way of others misses its writes.
-    fn outdate_weak(&mut self) -> bool {
+    fn outdate_weak(&mut self, world: &World) -> bool {
         let mut any = false;
         let primaries: Vec<BoxId> = self
             .nodes
@@ -103,8 +103,8 @@ impl Cluster {
             .filter(|(_, n)| n.role == Role::Primary && n.has_data())
             .map(|(at, _)| *at)
             .collect();
-        for primary in primaries {
-            for at in self.component(primary).into_iter().filter(|at| *at != primary) {
+        for primary in primaries.into_iter().filter(|at| !self.waits(*at)).collect::<Vec<_>>() {
+            for at in self.component(primary, world).into_iter().filter(|at| *at != primary) {
                 let Some(node) = self.nodes.get_mut(&at) else { continue };
                 if node.link_to(primary).is_none_or(|link| link.is_up()) || node.role == Role::Primary {
                     continue;
@@ -139,7 +139,7 @@ impl Cluster {
                     p.disk == DiskState::UpToDate && p.md(&world.disks).map(|md| md.current) == current
                 }) && node.link_to(*peer).is_some_and(|l| l.repl == ReplicationState::Established)
             };
-            let weak = self.component(at).into_iter().any(|other| {
+            let weak = self.component(at, world).into_iter().any(|other| {
                 let primary = self.nodes.get(&other).is_some_and(|n| n.role == Role::Primary);
                 primary && other != at && node.link_to(other).is_some_and(|link| !link.is_up())
             });
@@ -234,8 +234,8 @@ impl Cluster {
             let Some(node) = self.nodes.get(&at) else { continue };
             let restored = node.restore_quorum && node.disk == DiskState::UpToDate;
             let quorum = self.has_quorum(node, world) || restored;
-            let silent = node.links.iter().any(|link| link.lost_at.is_some());
-            let reached = self.component(at);
+            let silent = self.waits(at);
+            let reached = self.component(at, world);
             let reached = reached.iter().filter_map(|at| Some(1 << self.nodes.get(at)?.me));
             let members: u32 = reached.fold(0, |bits, bit: u32| bits | bit);
             let Some(node) = self.nodes.get_mut(&at) else { continue };
@@ -280,10 +280,11 @@ impl Cluster {
         for (one, other) in pairs {
             let content = |id| world.disks.get(id).map(|backing| backing.content).unwrap_or_default();
             let (newer, older) = (content(one), content(other));
-            if newer != older && world.versions.descends(newer, older) {
-                if let Some(backing) = world.disks.get_mut(other) {
-                    backing.content = newer;
-                }
+            if newer != older
+                && world.versions.descends(newer, older)
+                && let Some(backing) = world.disks.get_mut(other)
+            {
+                backing.content = newer;
             }
         }
     }
