@@ -15,7 +15,7 @@ use crate::core::{
 
 use super::{
     drbd::{BackingId, BoxId, Version},
-    machine::Records,
+    machine::{Records, apply},
     storage::{Content, LogicalVolume},
     world::World,
 };
@@ -62,6 +62,8 @@ pub struct Checker {
     pub written: BTreeMap<VolumeId, Version>,
     /// Volumes whose data was lost with a disk.
     pub excused: BTreeSet<VolumeId>,
+    /// What each leader decides from: with what is not durable yet.
+    tips: BTreeMap<BoxId, Records>,
     /// All that were, in order.
     history: Vec<Records>,
     asked: BTreeMap<u64, Asked>,
@@ -113,25 +115,38 @@ impl Checker {
     }
 
     /// A leader hands a commit to its store.
-    pub fn commit(&mut self, txn: &[Change]) {
+    pub fn commit(&mut self, at: BoxId, txn: &[Change]) {
         let stamp = txn.iter().find_map(|change| match change {
             Change::Put(Record::Stamp(stamp)) => Some(*stamp),
             Change::Put(_) | Change::Delete(_) => None,
         });
         let Some(stamp) = stamp else { return self.fail(3, "a commit has no stamp".to_owned()) };
         if self.durable.is_empty() {
+            apply(self.tips.entry(at).or_default(), false, txn);
             return; // the founding one
         }
+        let tip = self.tips.entry(at).or_default();
+        let mut strange = None;
         for change in txn.iter().filter(|change| is_wish(change)) {
-            let asked = self.asked.values_mut().filter(|a| !a.answered && a.by.is_none_or(|by| by == stamp));
-            match asked.into_iter().find(|a| explains(&a.wish, &a.id, change)) {
+            let open = |a: &Asked| !a.answered && a.by.is_none_or(|by| by == stamp);
+            let fits = |a: &Asked| open(a) && explains(&a.wish, &a.id, change);
+            // One that was so already is not what this was done for.
+            let needed = self.asked.iter().find(|(_, a)| fits(a) && !holds(&a.wish, &a.id, tip));
+            let ticket = needed.or_else(|| self.asked.iter().find(|(_, a)| fits(a))).map(|(ticket, _)| *ticket);
+            match ticket.and_then(|ticket| self.asked.get_mut(&ticket)) {
                 Some(asked) => asked.by = Some(stamp),
-                None => {
-                    let text = format!("nobody who waits asked for {change:?}");
-                    return self.fail(3, text);
-                }
+                None => strange = Some(format!("nobody who waits asked for {change:?}")),
             }
         }
+        apply(tip, false, txn);
+        if let Some(text) = strange {
+            self.fail(3, text);
+        }
+    }
+
+    /// A leader begins with this.
+    pub fn begins(&mut self, at: BoxId, records: &Records) {
+        self.tips.insert(at, records.clone());
     }
 
     /// Somebody was answered.
@@ -400,6 +415,17 @@ impl World {
     /// All disks that a volume's replicas lie on were there all the time: nothing excuses a copy that is missing.
     pub fn healthy(&self, id: &VolumeId) -> bool {
         !self.check.excused.contains(id)
+    }
+
+    /// Every volume is built and has a good copy on another disk that works.
+    pub(super) fn can_spare(&self, at: BoxId, drive: usize) -> bool {
+        let elsewhere = |(on, lv): &(BoxId, &LogicalVolume)| {
+            let apart = *on != at || lv.on.iter().all(|(number, _)| *number != drive);
+            apart && !lv.fresh && self.boxes[*on].storage.usable(lv) && self.boxes[*on].on
+        };
+        assignments(&self.check.durable).all(|a| {
+            self.replicas(&a.id).filter(elsewhere).any(|(_, lv)| self.is_good(&a.id, lv.backing))
+        })
     }
 
     /// A disk died or went: what had its last good copy there is lost, and nobody's fault.
