@@ -132,7 +132,8 @@ impl Checker {
             let fits = |a: &Asked| open(a) && explains(&a.wish, &a.id, change);
             // One that was so already is not what this was done for.
             let needed = self.asked.iter().find(|(_, a)| fits(a) && !holds(&a.wish, &a.id, tip));
-            let ticket = needed.or_else(|| self.asked.iter().find(|(_, a)| fits(a))).map(|(ticket, _)| *ticket);
+            let ticket =
+                needed.or_else(|| self.asked.iter().find(|(_, a)| fits(a))).map(|(ticket, _)| *ticket);
             match ticket.and_then(|ticket| self.asked.get_mut(&ticket)) {
                 Some(asked) => asked.by = Some(stamp),
                 None => strange = Some(format!("nobody who waits asked for {change:?}")),
@@ -423,9 +424,8 @@ impl World {
             let apart = *on != at || lv.on.iter().all(|(number, _)| *number != drive);
             apart && !lv.fresh && self.boxes[*on].storage.usable(lv) && self.boxes[*on].on
         };
-        assignments(&self.check.durable).all(|a| {
-            self.replicas(&a.id).filter(elsewhere).any(|(_, lv)| self.is_good(&a.id, lv.backing))
-        })
+        assignments(&self.check.durable)
+            .all(|a| self.replicas(&a.id).filter(elsewhere).any(|(_, lv)| self.is_good(&a.id, lv.backing)))
     }
 
     /// A disk died or went: what had its last good copy there is lost, and nobody's fault.

@@ -24,8 +24,8 @@
 
 use crate::core::{
     drbd::Role,
-    intent::META_NAME,
-    names::{DiskName, VolumeId},
+    intent::{Leg, META_NAME},
+    names::{BoxName, DiskName, VolumeId},
     size::Size,
 };
 
@@ -303,7 +303,8 @@ fn fault(world: &World, rng: &mut Rng) -> Option<Command> {
         _ => {
             let number = world.find(&at)?;
             let drives = world.boxes[number].storage.drives.iter().enumerate();
-            let plugged: Vec<(usize, DiskName)> = drives.filter_map(|(n, d)| Some((n, d.slot.clone()?))).collect();
+            let plugged: Vec<(usize, DiskName)> =
+                drives.filter_map(|(n, d)| Some((n, d.slot.clone()?))).collect();
             let (drive, slot) = rng.pick(&plugged)?.clone();
             if !world.can_spare(number, drive) {
                 return None;
@@ -403,12 +404,15 @@ fn everything_is_there(world: &mut World) {
         if written.is_some() && good.is_empty() {
             wrong.push((1, format!("{} has no good copy any more", a.resource)));
         }
-        if good.is_empty() || good.len() < a.diskful().count() {
+        // A box whose disks were wiped and taken back has no place for its copy.
+        let has_pool = |(name, leg): &(&BoxName, &Leg)| {
+            let storage = world.find(name.as_str()).map(|at| &world.boxes[at].storage);
+            leg.pool.as_ref().zip(storage).is_some_and(|(pool, storage)| storage.there(pool))
+        };
+        let wanted = a.legs.iter().filter(has_pool).count();
+        if good.is_empty() || good.len() < wanted {
             if world.healthy(&a.id) {
-                wrong.push((
-                    11,
-                    format!("{} has {} good copies of {}", a.resource, good.len(), a.diskful().count()),
-                ));
+                wrong.push((11, format!("{} has {} good copies of {wanted}", a.resource, good.len())));
             }
             continue;
         }

@@ -159,7 +159,8 @@ impl Storage {
         self.drives.iter().enumerate().filter(move |(_, d)| of_pool(d))
     }
 
-    fn there(&self, pool: &PoolName) -> bool {
+    /// The pool's group is there.
+    pub fn there(&self, pool: &PoolName) -> bool {
         self.pvs(pool).any(|(_, d)| d.works())
     }
 
