@@ -416,7 +416,7 @@ fn everything_is_there(world: &mut World) {
             }
             continue;
         }
-        for name in a.legs.keys() {
+        for (name, _) in a.legs.iter().filter(|leg| leg.1.pool.is_none() || has_pool(leg)) {
             let Some(at) = world.find(name.as_str()) else { continue };
             let size_kib = world.kernels.counters(at).get(&a.minor).map_or(0, |c| c.size_kib);
             if size_kib * 1024 < a.size.bytes() {

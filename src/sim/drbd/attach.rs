@@ -137,8 +137,8 @@ impl Cluster {
         let size = |at: BoxId| self.nodes.get(&at).map_or(0, |node| node.size_kib);
         let agreed = match (self.usable_kib(a, world), self.usable_kib(b, world)) {
             (None, None) => return true,
-            (Some(_), None) => size(a),
-            (None, Some(_)) => size(b),
+            (Some(_), None) => self.through_diskless(a, b, world),
+            (None, Some(_)) => self.through_diskless(b, a, world),
             (Some(fits_a), Some(fits_b)) => {
                 let agreed = match (self.is_fresh(a, world), self.is_fresh(b, world)) {
                     (true, true) => size(a).min(size(b)),
@@ -162,6 +162,20 @@ impl Cluster {
         let grown = fits.iter().copied().min().filter(|_| world.nine && all.iter().all(there));
         self.set_size(all.into_iter(), grown.unwrap_or(agreed).max(agreed));
         true
+    }
+
+    /// What replicas agree on that so far only a diskless box connects: what fits on all, while nothing is on them.
+    fn through_diskless(&self, diskful: BoxId, diskless: BoxId, world: &World) -> u64 {
+        let size = self.nodes.get(&diskful).map_or(0, |node| node.size_kib);
+        if !self.is_fresh(diskful, world) {
+            return size;
+        }
+        let others = self.component(diskless, world);
+        others
+            .into_iter()
+            .filter_map(|at| self.usable_kib(at, world))
+            .min()
+            .map_or(size, |fits| fits.min(size))
     }
 
     fn set_size(&mut self, boxes: impl Iterator<Item = BoxId>, size_kib: u64) {
