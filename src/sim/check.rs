@@ -418,14 +418,19 @@ impl World {
         !self.check.excused.contains(id)
     }
 
-    /// Every volume is built and has a good copy on another disk that works.
+    /// Every volume is built, and all its copies on other disks are good and can be used.
     pub(super) fn can_spare(&self, at: BoxId, drive: usize) -> bool {
-        let elsewhere = |(on, lv): &(BoxId, &LogicalVolume)| {
-            let apart = *on != at || lv.on.iter().all(|(number, _)| *number != drive);
-            apart && !lv.fresh && self.boxes[*on].storage.usable(lv) && self.boxes[*on].on
+        let hit =
+            |on: BoxId, lv: &LogicalVolume| on == at && lv.on.iter().any(|(number, _)| *number == drive);
+        let good = |id: &VolumeId, on: BoxId, lv: &LogicalVolume| {
+            let there = self.boxes[on].on && self.boxes[on].storage.usable(lv);
+            there && !lv.fresh && self.is_good(id, lv.backing)
         };
-        assignments(&self.check.durable)
-            .all(|a| self.replicas(&a.id).filter(elsewhere).any(|(_, lv)| self.is_good(&a.id, lv.backing)))
+        assignments(&self.check.durable).all(|a| {
+            let fine = self.replicas(&a.id).filter(|(on, lv)| hit(*on, lv) || good(&a.id, *on, lv)).count();
+            let spared = self.replicas(&a.id).any(|(on, lv)| !hit(on, lv));
+            fine >= a.diskful().count() && spared
+        })
     }
 
     /// A disk died or went: what had its last good copy there is lost, and nobody's fault.

@@ -16,7 +16,7 @@
 //! - Another box takes itself for the leader, with its own copy as the store.
 //!
 //! What does not happen, since this version does not claim to survive it (docs/testing.md): the leader's own disks do
-//! not die, nor a disk with the only good copy of something; with DRBD 8.4 roles are changed by hand only while every box and wire is there; bits do not rot; clocks do
+//! not die, and others only while all other copies of what is on them are good; with DRBD 8.4 roles are changed by hand only while every box and wire is there; bits do not rot; clocks do
 //! not jump; no box lies.
 //!
 //! When the faults stop, everything is mended, and then the cluster has to come to rest, be the same on every box, and

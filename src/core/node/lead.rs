@@ -114,7 +114,9 @@ impl Node {
             &mut self.lead,
             Lead::Failed { why: why.clone(), again_ms: self.now_ms + REOPEN_AFTER_MS },
         );
-        self.leader = None;
+        if self.leader.as_ref() == Some(&self.me) {
+            self.leader = None;
+        }
         self.out.push(Output::CloseStore);
         if let Lead::Yes { queue, .. } = old {
             let text = format!(
