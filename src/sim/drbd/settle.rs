@@ -2,7 +2,7 @@
 //! is outdated, which resync runs, and what events tell.
 
 use super::{
-    cluster::{Cluster, Node, Told, World},
+    cluster::{Cluster, Told, World},
     disk::Md,
     types::BoxId,
 };
