@@ -329,20 +329,27 @@ impl Cluster {
         Some(Side { md, other: link.id, disk, role, reconnect, crashed, lost_quorum, quorum })
     }
 
+    /// Connecting them would make a cluster with more than one Primary.
+    fn too_many_primaries(&self, a: BoxId, b: BoxId, world: &World) -> bool {
+        let mut all = self.component(a, world);
+        all.extend(self.component(b, world));
+        all.iter().filter(|at| self.nodes.get(at).is_some_and(|node| node.role == Role::Primary)).count() > 1
+    }
+
     fn shake(&self, a: BoxId, b: BoxId, connecting: bool, world: &World) -> Shake {
         let (Some(one), Some(other)) = (self.nodes.get(&a), self.nodes.get(&b)) else { return Shake::Retry };
-        let both_primary = one.role == Role::Primary && other.role == Role::Primary;
+        let two_primaries = connecting && self.too_many_primaries(a, b, world);
         let refused = |retry| if retry { Shake::Retry } else { Shake::GiveUp };
         let retry = world.nine && one.options.retry_connect && other.options.retry_connect;
         let (Some(first), Some(second)) = (self.side(a, b, world), self.side(b, a, world)) else {
-            if connecting && both_primary {
+            if two_primaries {
                 return refused(retry);
             }
             return if self.foreign(a, b, world) { Shake::GiveUp } else { Shake::NoSync };
         };
         let majority = one.options.majority && other.options.majority;
         let (source, target, full) = match compare(&first, &second, world.nine, majority) {
-            Verdict::Same if connecting && both_primary => return refused(retry),
+            Verdict::Same if two_primaries => return refused(retry),
             Verdict::Same => return Shake::NoSync,
             Verdict::SplitBrain | Verdict::Unrelated => return Shake::GiveUp,
             Verdict::First { full } => (a, b, full),
@@ -353,7 +360,7 @@ impl Cluster {
         if to.role == Role::Primary && to.disk >= DiskState::Consistent && !attaching {
             return refused(retry);
         }
-        if connecting && both_primary {
+        if two_primaries {
             return refused(retry);
         }
         if from.disk <= DiskState::Inconsistent {

@@ -77,7 +77,7 @@ impl Cluster {
     }
 
     /// 9: of peers with different generations a box without a disk trusts one: the one it works on while it is Primary,
-    /// else one that has quorum.
+    /// else one that no other knows as older, if it can the one that it trusted before, or one that has quorum.
     fn trust(&mut self, at: BoxId, world: &World) {
         let Some(node) = self.nodes.get(&at) else { return };
         if !world.nine || node.disk != DiskState::Diskless || node.role == Role::Primary && node.exposed != 0
@@ -86,12 +86,18 @@ impl Cluster {
         }
         let good = self.good(at, world).into_iter().filter_map(|peer| {
             let peer = self.nodes.get(&peer)?;
-            Some((peer.quorum, peer.md(&world.disks)?.current))
+            Some((peer.quorum, peer.md(&world.disks)?))
         });
-        let good: Vec<(bool, u64)> = good.collect();
-        let known = good.iter().find(|(_, current)| *current == node.exposed);
-        let quorate = good.iter().find(|(quorum, _)| *quorum);
-        let trusted = known.or(quorate).or(good.first()).map_or(0, |(_, current)| *current);
+        let good: Vec<(bool, &Md)> = good.collect();
+        let older = |id: u64| {
+            good.iter().any(|(_, md)| md.history.contains(&id) || md.slots.iter().any(|s| s.bitmap == id))
+        };
+        let mut ids: Vec<(bool, bool, bool, u64)> = good
+            .iter()
+            .map(|(quorum, md)| (older(md.current), md.current != node.exposed, !quorum, md.current))
+            .collect();
+        ids.sort();
+        let trusted = ids.first().map_or(0, |(_, _, _, id)| *id);
         if let Some(node) = self.nodes.get_mut(&at) {
             node.exposed = trusted;
         }
@@ -139,14 +145,6 @@ impl Cluster {
                 }
                 if node.disk >= DiskState::Consistent {
                     node.disk = DiskState::Outdated;
-                    any = true;
-                }
-                let has_disk = node.backing.is_some();
-                let Some(node) = self.nodes.get_mut(&primary) else { continue };
-                if let Some(link) = node.link_to_mut(at).filter(|link| !link.is_up() && has_disk)
-                    && link.disk == DiskState::DUnknown
-                {
-                    link.disk = DiskState::Outdated;
                     any = true;
                 }
             }

@@ -48,6 +48,8 @@ impl Cluster {
             };
             let best = same.min_by_key(|(_, other)| rank(other)).map(|(at, _)| at);
             let may = (run.active || !self.waits(run.target)) && !self.is_weak(run.target, world);
+            let source = self.nodes.get(&run.source).map(|node| node.disk);
+            let may = may && source.is_some_and(|disk| disk > DiskState::Inconsistent);
             let active = best == Some(at) && may && self.live(run.source, run.target, world);
             if active != run.active {
                 let left_kib = run.left_now_kib(world);
