@@ -190,6 +190,8 @@ fn build(here: &Here<'_>, a: &Assignment, leg: &Leg, crc: u32) -> Vec<Step> {
         return Vec::new();
     };
     let Some(mut steps) = build_lv(here, a, leg, drbd) else { return Vec::new() };
+    // Growing an LV comes last: where there is no room for it, the rest must not wait for it.
+    let grow = steps.pop_if(|step| matches!(step, Step::GrowLv { .. }));
     let stale_conf = conf.get(&a.resource) != Some(&crc);
     let resource = resources.get(&a.resource);
     let device = resource.and_then(|r| r.devices.get(&0));
@@ -215,10 +217,12 @@ fn build(here: &Here<'_>, a: &Assignment, leg: &Leg, crc: u32) -> Vec<Step> {
         && here.current
         && let (Some(resource), Some(device)) = (resource, device)
     {
+        // The role comes before the size: DRBD may refuse a size for as long as it likes.
         steps.extend(
             seed(here, a, device, resource)
-                .or_else(|| resize(here, a, device, resource, drbd))
-                .or_else(|| role(here, a, device, resource, drbd)),
+                .or_else(|| role(here, a, device, resource, drbd))
+                .or(grow)
+                .or_else(|| resize(here, a, device, resource, drbd)),
         );
     }
     steps

@@ -1,7 +1,7 @@
 //! A replica comes and goes: attach, detach, disks that die, sizes.
 
 use super::{
-    cluster::{Cluster, World},
+    cluster::{Cluster, Link, World},
     disk::JUST_CREATED,
     link::HURRY_MS,
     types::{BackingId, BoxId},
@@ -191,6 +191,10 @@ impl Cluster {
         let Some(node) = self.nodes.get(&at) else { return Err("(127) Device minor not allocated".into()) };
         if node.backing.is_none() {
             return Err("Failure: (138) Device does not have a disk-config".into());
+        }
+        let secondary = |link: &Link| link.is_up() && link.role == Role::Secondary;
+        if !world.nine && node.role == Role::Secondary && node.links.iter().any(secondary) {
+            return Err("Failure: (131) Need one Primary node to resize.".into());
         }
         let all = self.component(at, world);
         if self.runs.iter().any(|run| all.contains(&run.source) || all.contains(&run.target)) {
