@@ -99,7 +99,9 @@ pub fn plan(
             part.job.steps = build(here, a, leg, crc);
         }
         let facts = here.report.resource(resource);
-        part.minds_others = !a.born || facts.is_some_and(|r| r.devices.values().any(|d| is_small(a, d)));
+        part.minds_others = !a.born
+            || leaves_elsewhere(here, a).next().is_some()
+            || facts.is_some_and(|r| r.devices.values().any(|d| is_small(a, d)));
         part.counts = facts.is_some_and(|r| counts(here, a, r));
     }
     part
@@ -198,6 +200,9 @@ fn build(here: &Here<'_>, a: &Assignment, leg: &Leg, crc: u32) -> Vec<Step> {
     if stale_conf && resource.is_some() && !here.current {
         return Vec::new(); // what runs may well be newer than what the own disk says
     }
+    if stale_conf && resource.is_some() && leaves_elsewhere(here, a).any(|leave| is_up_there(here, leave)) {
+        return Vec::new(); // it may be Primary there: its links stay until it is down
+    }
     if stale_conf {
         let text = conf::render(a, &here.world.intent.members, drbd);
         steps.push(Step::WriteConf { resource: name.clone(), text });
@@ -217,6 +222,16 @@ fn build(here: &Here<'_>, a: &Assignment, leg: &Leg, crc: u32) -> Vec<Step> {
         );
     }
     steps
+}
+
+/// Legs of the resource that other boxes take down.
+fn leaves_elsewhere<'a>(here: &Here<'a>, a: &'a Assignment) -> impl Iterator<Item = &'a Leave> + use<'a> {
+    here.world.intent.leaves.values().filter(|l| l.id == a.id && !a.legs.contains_key(&l.on))
+}
+
+fn is_up_there(here: &Here<'_>, leave: &Leave) -> bool {
+    let there = here.world.current(&leave.on).and_then(|report| report.resource(&leave.resource));
+    there.is_some_and(|r| r.devices.values().any(|d| d.minor == leave.minor))
 }
 
 /// The steps that a leg's LV needs; None where it is not known, or not to be made now.

@@ -21,7 +21,7 @@ use crate::{
 use super::{
     command::{Command, Verb},
     drbd::BoxId,
-    machine::{Machine, MetaStore},
+    machine::{Machine, MetaStore, Records},
     storage::Content,
     world::World,
 };
@@ -431,7 +431,8 @@ impl World {
             return;
         }
         let saved = mind.node.intent().records();
-        let records = saved.iter().map(|r| (r.key(), r.clone())).collect();
+        let records: Records = saved.iter().map(|r| (r.key(), r.clone())).collect();
+        self.check.begins(at, &records);
         let (queue, batch) = Default::default();
         mind.store = MetaStore::Open { records, queue, batch, writing: false, dead: false };
         self.take(at, Input::StoreOpened(Ok(saved)));

@@ -16,7 +16,7 @@
 //! - Another box takes itself for the leader, with its own copy as the store.
 //!
 //! What does not happen, since this version does not claim to survive it (docs/testing.md): the leader's own disks do
-//! not die; with DRBD 8.4 roles are changed by hand only while every box and wire is there; bits do not rot; clocks do
+//! not die, nor a disk with the only good copy of something; with DRBD 8.4 roles are changed by hand only while every box and wire is there; bits do not rot; clocks do
 //! not jump; no box lies.
 //!
 //! When the faults stop, everything is mended, and then the cluster has to come to rest, be the same on every box, and
@@ -41,6 +41,8 @@ use super::{
 
 /// Everything has to be quiet so soon after the faults stopped.
 const QUIET_WITHIN_MS: u64 = 300_000;
+/// Everybody who asked is answered so soon.
+const ANSWERED_WITHIN_MS: u64 = 12_000;
 /// Runs that are spent on making a failure shorter.
 const SHRINK_RUNS: usize = 400;
 
@@ -299,9 +301,13 @@ fn fault(world: &World, rng: &mut Rng) -> Option<Command> {
         }
         _ if leads => return None,
         _ => {
-            let drives = &world.boxes[world.find(&at)?].storage.drives;
-            let plugged: Vec<DiskName> = drives.iter().filter_map(|d| d.slot.clone()).collect();
-            let slot = rng.pick(&plugged)?.clone();
+            let number = world.find(&at)?;
+            let drives = world.boxes[number].storage.drives.iter().enumerate();
+            let plugged: Vec<(usize, DiskName)> = drives.filter_map(|(n, d)| Some((n, d.slot.clone()?))).collect();
+            let (drive, slot) = rng.pick(&plugged)?.clone();
+            if !world.can_spare(number, drive) {
+                return None;
+            }
             match rng.below(3) {
                 0 => Command::BreakDisk(at, slot),
                 1 => Command::Pull(at, slot),
@@ -320,6 +326,7 @@ pub fn finish(session: &mut Session) {
     }
     let world = &mut session.world;
     mend_all(world);
+    world.run(ANSWERED_WITHIN_MS);
     if !world.run_until_quiet(QUIET_WITHIN_MS) {
         let plans = world.plans();
         let what = if plans.is_empty() {

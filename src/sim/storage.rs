@@ -149,7 +149,8 @@ impl Storage {
         }
     }
 
-    fn usable(&self, lv: &LogicalVolume) -> bool {
+    /// All disks below it work.
+    pub fn usable(&self, lv: &LogicalVolume) -> bool {
         lv.on.iter().all(|(on, _)| self.drives.get(*on).is_some_and(Drive::works))
     }
 

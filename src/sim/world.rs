@@ -43,6 +43,8 @@ pub(super) enum Ev {
     Seen(BoxId, u64, Source, Box<Facts>),
     /// DRBD's events are told.
     Drbd(BoxId, u64),
+    /// DRBD's events begin anew.
+    AllDrbd(BoxId, u64),
     /// A step ends: of a job of this life of the daemon and this boot of the box.
     Step { at: BoxId, life: u64, boot: u64, job: Arc<Job>, index: usize },
     /// The own store's oldest write is durable.
@@ -257,6 +259,11 @@ impl World {
             Ev::Look(at, life, source) => self.look(at, life, source),
             Ev::Seen(at, life, source, facts) => self.seen(at, life, source, *facts),
             Ev::Drbd(at, life) => self.tell_drbd(at, life),
+            Ev::AllDrbd(at, life) => {
+                if self.life(at) == life {
+                    self.all_drbd(at);
+                }
+            }
             Ev::Step { at, life, boot, job, index } => self.step_ends(at, life, boot, &job, index),
             Ev::Saved(at, life) => {
                 if self.life(at) == life {
@@ -416,8 +423,13 @@ impl World {
         self.tell_all_drbd(at);
     }
 
-    /// DRBD's events begin with everything there is.
+    /// DRBD's events begin with everything there is, or are lost.
     pub(super) fn tell_all_drbd(&mut self, at: BoxId) {
+        let (life, delay) = (self.life(at), self.rng.within(20, 100));
+        self.after(delay, Ev::AllDrbd(at, life));
+    }
+
+    fn all_drbd(&mut self, at: BoxId) {
         let facts = if self.boxes[at].blind.contains(&Eye::Drbd) {
             Known::Unknown("the model's events are lost".to_owned())
         } else {
@@ -426,15 +438,7 @@ impl World {
         if let Some(mind) = self.boxes[at].mind.as_mut() {
             mind.drbd_untold.clear();
         }
-        let (life, delay) = (self.life(at), self.rng.within(20, 100));
-        self.after(delay, Ev::Tell(at, life, Box::new(Input::Facts(Facts::Drbd(facts)))));
-        if matches!(&self.boxes[at].mind, Some(_)) {
-            // What changes between the look and the telling is told after it.
-            if let Some(mind) = self.boxes[at].mind.as_mut() {
-                mind.telling = true;
-            }
-            self.after(delay + 1, Ev::Drbd(at, life));
-        }
+        self.take(at, Input::Facts(Facts::Drbd(facts)));
     }
 
     /// The daemon is killed. What it was about to save is lost from some point on; commands under way may still end.

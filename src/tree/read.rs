@@ -50,7 +50,10 @@ pub fn health(view: &View, _: &Args<'_>) -> Text {
 
 /// Problems as lines, or `ok`.
 pub fn or_ok(problems: &[String]) -> String {
-    if problems.is_empty() { "ok".to_owned() } else { problems.join("\n") }
+    if problems.is_empty() {
+        return "ok".to_owned();
+    }
+    problems.iter().map(|problem| status::one_line(problem)).collect::<Vec<_>>().join("\n")
 }
 
 pub fn status(view: &View, _: &Args<'_>) -> Text {

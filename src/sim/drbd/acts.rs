@@ -74,7 +74,7 @@ impl Cluster {
         node.auto_promoted = auto;
         node.bump_due = world.nine;
         node.crashed = false;
-        node.exposed = 0;
+        node.exposed = if node.disk == DiskState::Diskless { node.exposed } else { 0 };
         if !world.nine && alone {
             self.bump(at, world);
         }
@@ -101,7 +101,7 @@ impl Cluster {
         node.role = Role::Secondary;
         node.auto_promoted = false;
         node.bump_due = false;
-        node.exposed = 0;
+        node.exposed = if node.disk == DiskState::Diskless { node.exposed } else { 0 };
         node.fail_io = force && node.openers > 0;
         node.unanswered = None;
         node.doomed = false;

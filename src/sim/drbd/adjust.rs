@@ -210,7 +210,7 @@ impl Cluster {
     }
 
     /// `disconnect`. With quorum a Secondary that leaves a Primary, or is left by it, is outdated; refused where the
-    /// Primary would lose quorum by that.
+    /// Primary would lose quorum, or all data, by that.
     pub(super) fn disconnect_politely(
         &mut self,
         at: BoxId,
@@ -223,6 +223,10 @@ impl Cluster {
             after.outdate(primary, secondary);
             after.drop_quietly(primary, secondary);
             let left = after.nodes.get(&primary);
+            let had_data = self.nodes.get(&primary).is_some_and(Node::has_data);
+            if had_data && left.is_some_and(|node| !node.has_data()) {
+                return Err("State change failed: (-2) Need access to UpToDate data".to_owned());
+            }
             if left.is_some_and(|node| node.quorum && !after.has_quorum(node, world)) {
                 return Err("State change failed: (-25) No quorum".to_owned());
             }

@@ -31,6 +31,14 @@ impl Cluster {
                     .into(),
             );
         }
+        if self.waits(at) {
+            return Err("State change failed: (-23) Timeout in operation".into());
+        }
+        let current = world.disks.md(Some(id)).map(|md| md.current);
+        let stale = node.exposed != 0 && current.is_some_and(|current| current != node.exposed);
+        if node.role == Role::Primary && stale && !node.has_data() {
+            return Err("Failure: (150) Can only attach to the data we lost last (see kernel log).".into());
+        }
         let met = node.links.iter().any(|link| link.is_up());
         let nine = world.nine;
         let Some(backing) = world.disks.get_mut(id) else { return Err(no_such(path)) };

@@ -27,7 +27,7 @@ const KIB_PER_S: u64 = 200 << 10;
 
 /// DRBD on all boxes.
 pub struct Kernels {
-    world: World,
+    pub(super) world: World,
     names: BTreeMap<String, usize>,
     clusters: Vec<Cluster>,
     /// Clusters with something to tell.

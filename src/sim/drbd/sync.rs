@@ -47,7 +47,7 @@ impl Cluster {
                 (!r.active, !primary, r.source)
             };
             let best = same.min_by_key(|(_, other)| rank(other)).map(|(at, _)| at);
-            let may = run.active || !self.waits(run.target);
+            let may = (run.active || !self.waits(run.target)) && !self.is_weak(run.target, world);
             let active = best == Some(at) && may && self.live(run.source, run.target, world);
             if active != run.active {
                 let left_kib = run.left_now_kib(world);

@@ -109,7 +109,7 @@ fn a_forced_first_copy_is_synced_from() {
         let told = lab.volume(1, 2).done_hundredths;
         assert_eq!(told.is_some(), version.is_9());
         let left = lab.k.counters(2)[&1000].out_of_sync_kib;
-        assert!(left.is_none_or(|left| left > 0 && left < GIB >> 10));
+        assert!(left.is_none_or(|left| left > 0 && left < (GIB >> 10)));
         lab.run(4000);
         lab.all_equal(&[1, 2]);
         assert_eq!(lab.content(2), first);
@@ -207,7 +207,7 @@ fn a_device_grows_when_all_replicas_have() {
         lab.k.take_changed();
         lab.k.resize(2, DB).unwrap();
         for n in names {
-            assert!(lab.k.counters(n)[&1000].size_kib >= 2 * GIB >> 10);
+            assert!(lab.k.counters(n)[&1000].size_kib >= 2 * (GIB >> 10));
         }
         assert_eq!(lab.look(1).devices[&0].size_kib, old, "no event tells it");
         assert_eq!(
@@ -231,7 +231,7 @@ fn a_single_replica_of_8_4_grows_without_its_nobody() {
     lab.primary(1);
     lab.k.grow_backing(lab.disks[&1], conf::lv_size_for(Size(2 * GIB), EIGHT));
     lab.k.resize(1, DB).unwrap();
-    assert!(lab.k.counters(1)[&1000].size_kib >= 2 * GIB >> 10);
+    assert!(lab.k.counters(1)[&1000].size_kib >= 2 * (GIB >> 10));
     lab.k.write(1, DB).unwrap();
 }
 
@@ -245,7 +245,7 @@ fn a_reconnect_with_both_legs_larger_grows_the_device() {
     lab.k.grow_backing(lab.disks[&2], larger);
     lab.wire(1, 2, true);
     lab.run(2000);
-    assert!(lab.k.counters(2)[&1000].size_kib >= 2 * GIB >> 10);
+    assert!(lab.k.counters(2)[&1000].size_kib >= 2 * (GIB >> 10));
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod acts;
 mod heal;
 mod recorded;
 mod replicas;
+mod storm;
 
 const NINE: DrbdVersion = DrbdVersion { major: 9, minor: 2, patch: 18 };
 const EIGHT: DrbdVersion = DrbdVersion { major: 8, minor: 4, patch: 11 };
