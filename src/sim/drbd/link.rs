@@ -163,7 +163,10 @@ impl Cluster {
         };
         let session = world.new_id();
         match shake {
-            Shake::GiveUp => return self.give_up(a, b, world),
+            Shake::GiveUp => {
+                self.mind_split(a, b, world);
+                return self.give_up(a, b, world);
+            }
             Shake::Retry => {
                 self.force_suspended(a, world);
                 self.force_suspended(b, world);
@@ -176,15 +179,31 @@ impl Cluster {
             let Some(node) = self.nodes.get_mut(&at) else { continue };
             node.restore_quorum = false;
             let Some((link, (role, disk))) = node.link_to_mut(peer).zip(seen) else { continue };
+            let id = link.id;
             (link.state, link.repl, link.session) =
                 (ConnectionState::Connected, ReplicationState::Established, session);
             (link.role, link.disk) = (role, disk);
-            let (backing, id) = (node.backing, node.link_to(peer).map_or(0, |link| link.id));
+            node.split.remove(&id);
+            let backing = node.backing;
             if let Some(md) = world.disks.md_mut(backing) {
                 md.slot_mut(id).exists = true;
             }
         }
         self.apply(shake, a, b, world);
+    }
+
+    /// Both ends are told of a split brain before the link is given up.
+    fn mind_split(&mut self, a: BoxId, b: BoxId, world: &World) {
+        let (Some(first), Some(second)) = (self.side(a, b, world), self.side(b, a, world)) else { return };
+        let majority = [a, b].iter().all(|at| self.nodes.get(at).is_some_and(|node| node.options.majority));
+        if compare(&first, &second, world.nine, majority) != Verdict::SplitBrain {
+            return;
+        }
+        for (at, peer) in [(a, b), (b, a)] {
+            let Some(node) = self.nodes.get_mut(&at) else { continue };
+            let id = node.link_to(peer).map(|link| link.id);
+            node.split.extend(id);
+        }
     }
 
     /// `on-suspended-primary-outdated force-secondary`
