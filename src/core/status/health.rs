@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{State, one_line, resource_state, volume_state};
+use super::{State, leg::are_split, one_line, resource_state, volume_state};
 use crate::core::{
     assign::{META_REPLICAS, replicas_max},
     claim::Standing,
-    drbd::{ConnectionState, DiskState},
     facts::{Known, Report},
     intent::{Assignment, DiskWish, PEER_PORT, Volume},
     names::BoxName,
@@ -184,23 +183,16 @@ fn sentence(about: &str, state: &State) -> Option<String> {
     }
 }
 
-/// Two UpToDate copies that refuse to talk: each has writes that the other lacks.
+/// Two copies that each have writes that the other lacks. It stays while DRBD connects and gives up again and again.
 fn split(view: &View, assignment: &Assignment, about: &str) -> Option<String> {
-    let alone = |name: &&BoxName| {
-        let Some(resource) = view.current(name).and_then(|r| r.resource(&assignment.resource)) else {
-            return false;
-        };
-        resource.devices.get(&0).is_some_and(|d| d.disk == DiskState::UpToDate)
-            && resource.peers.values().any(|p| p.connection == ConnectionState::StandAlone)
-    };
-    let sides: Vec<_> = assignment.diskful().filter(alone).map(ToString::to_string).collect();
-    (sides.len() > 1).then(|| {
-        format!(
-            "{about}: split brain: {} each have writes that the other lacks; choose whose to drop, and there run \
-             `drbdadm disconnect {res}; drbdadm secondary {res}; drbdadm connect --discard-my-data {res}`, on the other \
-             `drbdadm connect {res}`",
-            sides.join(" and "),
-            res = assignment.resource
-        )
-    })
+    let diskful: Vec<_> = assignment.diskful().collect();
+    let pairs =
+        diskful.iter().enumerate().flat_map(|(at, one)| diskful[at + 1..].iter().map(|other| (*one, *other)));
+    let (one, other) = pairs.into_iter().find(|(one, other)| are_split(view, assignment, one, other))?;
+    Some(format!(
+        "{about}: split brain: {one} and {other} each have writes that the other lacks; choose whose to drop, and there run \
+         `drbdadm disconnect {res}; drbdadm secondary {res}; drbdadm connect --discard-my-data {res}`, on the other \
+         `drbdadm connect {res}`; docs/operations.md has it step by step",
+        res = assignment.resource
+    ))
 }
