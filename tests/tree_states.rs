@@ -45,6 +45,18 @@ fn born(view: &mut View, born: bool) {
     change_intent(view, |i| i.assignments.values_mut().for_each(|a| a.born = born));
 }
 
+#[test]
+fn what_is_held_open_is_to_be_unmounted_and_the_own_state_is_not_said_to_be_usable() {
+    let mut view = world::world_84();
+    trouble(&mut view, "box2", "make db Secondary: drbdadm: (-12) Device is held open by someone");
+    view.leader = None;
+    away(&mut view, "box1");
+    let lines = health(&view);
+    assert!(lines.iter().any(|l| l.contains("held open by someone; unmount it there")), "{lines:#?}");
+    let own: Vec<_> = lines.iter().filter(|l| l.starts_with("the cluster's own state: degraded")).collect();
+    assert!(own.len() == 1 && !own[0].contains("it can be used"), "{lines:#?}");
+}
+
 type Change = fn(&mut View);
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{State, leg::are_split, one_line, resource_state, volume_state};
+use super::{State, leg::are_split, one_line, resource_state, trouble_line, volume_state};
 use crate::core::{
     assign::{META_REPLICAS, replicas_max},
     claim::Standing,
@@ -34,7 +34,7 @@ pub fn health(view: &View) -> Vec<String> {
     lines.extend(view.intent.volumes.values().flat_map(|volume| replication(view, volume)));
     for (name, report) in view.all_current() {
         let failed = report.trouble.iter();
-        lines.extend(failed.map(|(about, text)| format!("{name}: {about}: {}", one_line(text))));
+        lines.extend(failed.map(|(about, text)| format!("{name}: {about}: {}", trouble_line(text))));
     }
     lines.extend(view.notes.iter().filter(|note| *note != SANDBOX).map(|note| one_line(note)));
     lines
@@ -45,7 +45,7 @@ pub fn volume_health(view: &View, volume: &Volume) -> Vec<String> {
     let about = lane(volume.name.as_str());
     let mut lines = replication(view, volume);
     let failed = view.troubles(&about);
-    lines.extend(failed.map(|(name, text)| format!("{name}: {about}: {}", one_line(text))));
+    lines.extend(failed.map(|(name, text)| format!("{name}: {about}: {}", trouble_line(text))));
     lines
 }
 
@@ -155,7 +155,13 @@ fn meta(view: &View) -> Vec<String> {
             others.join(" ")
         ));
     }
-    lines.extend(sentence("the cluster's own state", &resource_state(view, meta, &lane(&meta.resource))));
+    lines.extend(match resource_state(view, meta, &lane(&meta.resource)) {
+        // Whether it can be used is said by the line about the leader.
+        State::Degraded(why) => Some(format!(
+            "the cluster's own state: degraded: {why}; it has fewer copies than asked: bring what is missing back"
+        )),
+        state => sentence("the cluster's own state", &state),
+    });
     lines.extend(split(view, meta, "the cluster's own state"));
     lines
 }
