@@ -42,9 +42,9 @@ pub fn module_version() -> Option<DrbdVersion> {
     DrbdVersion::parse_proc_drbd(&fs::read_to_string("/proc/drbd").ok()?)
 }
 
-/// Sizes from sysfs and, with 8.4, progress from `/proc/drbd`, by minor. A device that goes meanwhile is left out.
-pub fn counters() -> BTreeMap<u32, Counters> {
-    let left = drbd::parse_out_of_sync(&fs::read_to_string("/proc/drbd").unwrap_or_default());
+/// Sizes from sysfs and, with 8.4, progress from what `/proc/drbd` says, by minor. A device that goes meanwhile is left out.
+fn counters(proc_drbd: &str) -> BTreeMap<u32, Counters> {
+    let left = drbd::parse_out_of_sync(proc_drbd);
     let mut found = BTreeMap::new();
     let entries = fs::read_dir("/sys/block").into_iter().flatten().flatten();
     for name in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
@@ -67,6 +67,15 @@ impl Drbd {
     /// With DRBD's programs as found at start, and files where its tools look for them.
     pub fn new(programs: Arc<Programs>) -> Self {
         Self { programs, folder: PathBuf::from(FOLDER) }
+    }
+
+    /// What DRBD sends no events for, by minor.
+    pub fn counters(&self) -> BTreeMap<u32, Counters> {
+        let said = fs::read_to_string("/proc/drbd").unwrap_or_default();
+        if let Some(recorder) = self.programs.recorder() {
+            recorder.proc_drbd(&said);
+        }
+        counters(&said)
     }
 
     /// Checksums of our .res files by resource.

@@ -6,7 +6,7 @@
 
 use super::{Event, Model, parse_line};
 use crate::core::drbd::{DrbdVersion, Resource};
-use crate::edge::run::start_talker;
+use crate::edge::run::{Programs, Recorder, Tool, start_talker};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -60,9 +60,9 @@ impl Shared {
 }
 
 impl EventStream {
-    /// Follows `drbdsetup`, a full path, speaking as the utilities do for the module of `version`.
+    /// Follows `drbdsetup`, speaking as the utilities do for the module of `version`.
     pub fn start(
-        drbdsetup: impl Into<PathBuf>,
+        programs: &Programs,
         version: DrbdVersion,
         on: impl Fn(StreamEvent) + Send + 'static,
     ) -> std::io::Result<EventStream> {
@@ -72,13 +72,19 @@ impl EventStream {
         } else {
             &["events2", "--timestamps", "--statistics"]
         };
-        Self::follow(drbdsetup.into(), args, Box::new(on))
+        let recorder = programs.recorder().cloned();
+        Self::follow(programs.path(Tool::Drbdsetup).into(), args, recorder, Box::new(on))
     }
 
-    fn follow(program: PathBuf, args: &[&str], on: Box<dyn Fn(StreamEvent) + Send>) -> std::io::Result<Self> {
+    fn follow(
+        program: PathBuf,
+        args: &[&str],
+        recorder: Option<Arc<Recorder>>,
+        on: Box<dyn Fn(StreamEvent) + Send>,
+    ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let args = args.iter().map(|arg| arg.to_string()).collect();
-        let follower = Follower { shared: shared.clone(), program, args, on };
+        let follower = Follower { shared: shared.clone(), program, args, recorder, on };
         thread::Builder::new().name("drbd-events".to_string()).spawn(move || follower.follow())?;
         Ok(EventStream { shared })
     }
@@ -103,10 +109,17 @@ struct Follower {
     shared: Arc<Shared>,
     program: PathBuf,
     args: Vec<String>,
+    recorder: Option<Arc<Recorder>>,
     on: Box<dyn Fn(StreamEvent) + Send>,
 }
 
 impl Follower {
+    fn record(&self, line: &str) {
+        if let Some(recorder) = &self.recorder {
+            recorder.event(line);
+        }
+    }
+
     fn follow(&self) {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -144,7 +157,13 @@ impl Follower {
             }
         };
         let mut reading = Reading { model: Model::default(), last_error: None, on: &self.on };
-        let cut = for_each_line(reader, |line| reading.take(line));
+        if self.recorder.is_some() {
+            self.record(&format!("# drbdsetup {}", self.args.join(" ")));
+        }
+        let cut = for_each_line(reader, |line| {
+            self.record(line);
+            reading.take(line);
+        });
         let child = self.shared.lock().child.take();
         let ended = child.map(|mut child| {
             // Whatever closed the pipe, the child is of no use any more.
@@ -156,6 +175,9 @@ impl Follower {
             (Ok(()), Some(Err(error))) => format!("it ended: {error}"),
             (Ok(()), None) => "it ended".to_string(),
         };
+        if self.recorder.is_some() {
+            self.record(&format!("# {why}"));
+        }
         if let Some(error) = reading.last_error {
             why = format!("{why}; last complaint: {error}");
         }
@@ -221,6 +243,7 @@ fn for_each_line(from: impl Read, mut take: impl FnMut(&str)) -> std::io::Result
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::edge::run::{EVENTS_FILE, Recording};
     use std::sync::mpsc::{Receiver, channel};
 
     const LIMIT: Duration = Duration::from_secs(20);
@@ -229,8 +252,24 @@ mod tests {
     fn stream_of(script: &str) -> (EventStream, Receiver<StreamEvent>) {
         let (to, from) = channel();
         let on = Box::new(move |event| drop(to.send(event)));
-        let stream = EventStream::follow(PathBuf::from("/bin/sh"), &["-c", script], on).unwrap();
+        let stream = EventStream::follow(PathBuf::from("/bin/sh"), &["-c", script], None, on).unwrap();
         (stream, from)
+    }
+
+    #[test]
+    fn the_raw_lines_are_recorded_with_beginning_and_end() {
+        let dir = std::env::temp_dir().join(format!("holdfast-stream-record-{}", std::process::id()));
+        let recorder = Arc::new(Recording::open(&dir).unwrap().start().unwrap());
+        let (to, from) = channel();
+        let on = Box::new(move |event| drop(to.send(event)));
+        let script = "echo 'exists -'; echo 'what is this'; exit 3";
+        let stream = EventStream::follow(PathBuf::from("/bin/sh"), &["-c", script], Some(recorder), on);
+        while !matches!(from.recv_timeout(LIMIT).unwrap(), StreamEvent::Lost(_)) {}
+        drop(stream);
+        let said = std::fs::read_to_string(dir.join(EVENTS_FILE)).unwrap();
+        let once = format!("# drbdsetup -c {script}\nexists -\nwhat is this\n# it ended (exit status: 3)\n");
+        assert!(said.starts_with(&once), "{said}");
+        std::fs::remove_dir_all(dir).unwrap();
     }
 
     fn is_changed(event: &StreamEvent, name: &str, is_there: bool) -> bool {
