@@ -6,8 +6,10 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 VM_TESTS ?=
+SEEDS ?= 2000
+FROM ?= 0
 
-.PHONY: demo test unit lint vm-test release install setup clean
+.PHONY: demo test unit lint vm-test soak release install setup clean
 
 demo: setup
 	bash vm-tests/demo
@@ -25,6 +27,10 @@ unit: setup
 
 vm-test: release
 	bash vm-tests/run $(VM_TESTS)
+
+# Simulated clusters under faults, as many as asked for, on all cores.
+soak: setup
+	SEEDS=$(SEEDS) FROM=$(FROM) $(CARGO) run --quiet --release --example soak
 
 release: setup
 	$(CARGO) build --release

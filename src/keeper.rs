@@ -93,6 +93,8 @@ fn serve(mount: &Meta, queue: &Receiver<Order>, store: &Shared, events: &SyncSen
         match order {
             Order::Open { found } => {
                 if let Err(why) = open(mount, found, store, events) {
+                    // It may be Primary by now, or mounted.
+                    give_back(mount);
                     drop(events.send(Event::Node(Input::StoreOpened(Err(why)))));
                 }
             }
@@ -121,6 +123,10 @@ fn close(mount: &Meta, store: &Shared) {
     if let Err(error) = thread.stop() {
         log::warn!("the store on the meta resource: {error}");
     }
+    give_back(mount);
+}
+
+fn give_back(mount: &Meta) {
     if let Err(error) = mount.close() {
         log::warn!("the meta resource: {error}");
     }

@@ -30,4 +30,5 @@ pub mod local;
 pub mod log;
 pub mod observer;
 pub mod random;
+pub mod sim;
 pub mod tree;

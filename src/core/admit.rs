@@ -14,6 +14,7 @@ use super::{
         Assignment, Change, Cluster, DiskWish, Group, Intent, Leg, Member, Place, Pool, PoolKind, Record,
         Txn, Volume,
     },
+    mutant,
     names::{BoxName, DiskName, GroupName, PoolName, VolumeId, VolumeName},
     place::{Want, World, place},
     refusal::{Errno, Refusal},
@@ -269,7 +270,7 @@ fn change_volume(
 
 fn check_size(old: &Volume, size: Size) -> Result<(), Refusal> {
     match old.size {
-        Some(now) if size < now => refuse(
+        Some(now) if size < now && !mutant::is("shrink") => refuse(
             Errno::Invalid,
             format!("\"{size}\" is smaller than {} is now ({now}); no volume shrinks", old.name),
         ),

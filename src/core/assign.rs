@@ -8,6 +8,7 @@ use super::{
         Assignment, Change, Intent, Leave, Leg, META_MINOR, META_NAME, META_PORT, META_SIZE, MINOR_FIRST,
         PORT_FIRST, Place, Record, Txn, Volume,
     },
+    mutant,
     names::{BoxName, PoolName, VolumeId},
     place::{Want, World, place, place_voter},
     refusal::{Errno, Refusal},
@@ -87,8 +88,9 @@ pub fn assign_volume(world: &World<'_>, volume: &Volume, drbd: DrbdVersion) -> R
 }
 
 fn first_assignment(intent: &Intent, volume: &Volume, size: Size) -> Result<Assignment, Refusal> {
-    let used: BTreeSet<u32> =
-        intent.assignments.values().map(|a| a.minor).chain(intent.leaves.values().map(|l| l.minor)).collect();
+    let leaving =
+        intent.leaves.values().map(|l| l.minor).filter(|_| !mutant::is("give away minors that leave"));
+    let used: BTreeSet<u32> = intent.assignments.values().map(|a| a.minor).chain(leaving).collect();
     let last = MINOR_FIRST + u32::from(META_PORT - PORT_FIRST);
     let minor = (MINOR_FIRST..last).find(|m| !used.contains(m)).ok_or_else(|| {
         Refusal::new(

@@ -10,6 +10,7 @@ use std::{collections::BTreeMap, fmt::Write, net::IpAddr};
 use super::{
     drbd::DrbdVersion,
     intent::{Assignment, Leg, META_NAME, Member},
+    mutant,
     names::{BoxName, PoolName},
     size::Size,
 };
@@ -125,7 +126,8 @@ fn options_9(text: &mut String, a: &Assignment, hosts: usize) {
         line!(text, "        quorum majority;");
     }
     line!(text, "        # An error is seen and ends; frozen I/O cannot even be killed.");
-    line!(text, "        on-no-quorum io-error;");
+    let on_no_quorum = if mutant::is("freeze without quorum") { "suspend-io" } else { "io-error" };
+    line!(text, "        on-no-quorum {on_no_quorum};");
     line!(text, "        on-no-data-accessible io-error;");
     if a.is_meta() {
         line!(text, "        on-suspended-primary-outdated force-secondary;");

@@ -12,6 +12,7 @@ pub mod hex;
 pub mod intent;
 pub mod lanes;
 pub mod message;
+pub(crate) mod mutant;
 pub mod names;
 pub mod node;
 pub mod place;

@@ -905,6 +905,11 @@ impl Node {
         }
     }
 
+    /// There is nothing to do on this box, as far as it knows.
+    pub fn has_no_plan(&self) -> bool {
+        self.planned.is_empty()
+    }
+
     /// What can be shown now.
     pub fn view(&self) -> View {
         let mut notes = self.notes.clone();

@@ -13,6 +13,7 @@ use super::{
     drbd::{ConnectionState, Device, DiskState, DrbdVersion, ReplicationState, Resource, Role},
     facts::{Lv, Report, Vg},
     intent::{Assignment, Leave, Leg},
+    mutant,
     names::{BoxName, PoolName},
     place::World,
     size::Size,
@@ -65,7 +66,7 @@ fn claims(here: &Here<'_>) -> BTreeMap<String, Vec<Step>> {
     for wish in here.world.intent.disks.values().filter(|w| &w.on == here.me) {
         let mut with_ident = disks.iter().filter(|(_, d)| d.ident == wish.ident);
         let (Some((name, disk)), None) = (with_ident.next(), with_ident.next()) else { continue };
-        if disk.standing == Standing::Blank {
+        if disk.standing == Standing::Blank || mutant::is("claim what is not blank") {
             let step = Step::ClaimDisk {
                 pool: wish.pool.clone(),
                 device: disk.device.clone(),
@@ -118,7 +119,7 @@ fn take_leave(here: &Here<'_>, leave: &Leave) -> Option<Vec<Step>> {
         .assignments
         .values()
         .any(|a| a.resource == leave.resource && a.legs.contains_key(here.me));
-    if conf.contains_key(&leave.resource) && !named_anew {
+    if conf.contains_key(&leave.resource) && !named_anew && !mutant::is("leave the file behind") {
         steps.push(Step::RemoveConf { resource: leave.resource.clone() });
     }
     steps.extend(lv.map(|lv| Step::RemoveLv { lv }));
@@ -236,6 +237,9 @@ fn differs(here: &Here<'_>, a: &Assignment, leg: &Leg, resource: &Resource, drbd
     if leg.pool.is_none() && device.disk != DiskState::Diskless {
         return true;
     }
+    if mutant::is("adjust at every start") && !here.current {
+        return true;
+    }
     let given_up = resource.peers.values().any(|p| p.connection == ConnectionState::StandAlone);
     let others: Vec<u8> =
         a.legs.iter().filter(|(name, _)| *name != here.me).map(|(_, l)| l.node_id).collect();
@@ -275,6 +279,7 @@ fn seed(here: &Here<'_>, a: &Assignment, device: &Device, resource: &Resource) -
         all_zero &= lv.is_some_and(|lv| lv.zeroed);
     }
     let others = a.diskful().count() > 1;
+    let all_zero = all_zero || mutant::is("call equal what was not zeroed");
     let how = if others && all_connected && all_zero { SeedHow::ClearBitmap } else { SeedHow::Force };
     Some(Step::Seed { resource: a.resource.clone(), how })
 }
@@ -288,7 +293,7 @@ fn resize(
     drbd: DrbdVersion,
 ) -> Option<Step> {
     let small = device.size_kib.saturating_mul(1024) < a.size.bytes();
-    if !a.born || !small || device.disk != DiskState::UpToDate {
+    if mutant::is("never resize") || !a.born || !small || device.disk != DiskState::UpToDate {
         return None;
     }
     let wanted = conf::lv_size_for(a.size, drbd);
