@@ -103,9 +103,10 @@ impl World {
         match source {
             Source::Vgs => Facts::Vgs(Known::Known(machine.storage.look_vgs())),
             Source::Disks => Facts::Disks(Known::Known(machine.storage.look_disks())),
-            Source::Conf => Facts::Conf(Known::Known(
-                machine.conf.iter().map(|(name, text)| (name.clone(), conf::crc(text))).collect(),
-            )),
+            Source::Conf => {
+                let ours = machine.conf.iter().filter(|(_, text)| text.starts_with(conf::MARK));
+                Facts::Conf(Known::Known(ours.map(|(name, text)| (name.clone(), conf::crc(text))).collect()))
+            }
             Source::Counters => Facts::Counters(self.kernels.counters(at)),
         }
     }
@@ -240,12 +241,17 @@ impl World {
             Step::CreateLv { lv, size, pv, .. } => machine.storage.create(lv, *size, pv.as_deref(), kernels),
             Step::CreateMd { lv, .. } => machine.storage.create_md(lv, zeroes, kernels),
             Step::GrowLv { lv, size } => machine.storage.grow(lv, *size, kernels),
+            Step::WriteConf { resource, .. } if machine.has_foreign_conf(resource) => {
+                Err(failed(StepClass::Refused, format!("{resource}.res is not ours: left alone")))
+            }
             Step::WriteConf { resource, text } => {
                 machine.conf.insert(resource.clone(), text.clone());
                 Ok(())
             }
             Step::RemoveConf { resource } => {
-                machine.conf.remove(resource);
+                if !machine.has_foreign_conf(resource) {
+                    machine.conf.remove(resource);
+                }
                 Ok(())
             }
             Step::RemoveLv { lv } => machine.storage.remove(lv, kernels),
@@ -260,7 +266,8 @@ impl World {
 
     /// drbdadm knows a resource by its file.
     fn with_file(&mut self, at: BoxId, resource: &str) -> Result<&mut super::drbd::Kernels, StepError> {
-        if self.boxes[at].conf.contains_key(resource) {
+        let machine = &self.boxes[at];
+        if machine.conf.contains_key(resource) && !machine.has_foreign_conf(resource) {
             return Ok(&mut self.kernels);
         }
         Err(failed(StepClass::Gone, format!("{resource}.res is not there or not ours")))

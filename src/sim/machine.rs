@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::core::{
+    conf,
     intent::{Change, Record, Txn},
     names::BoxName,
     node::{Node, Source},
@@ -162,6 +163,11 @@ impl Machine {
     pub fn founder(&self) -> bool {
         let record = self.saved.as_ref().and_then(|saved| saved.get("cluster"));
         matches!(record, Some(Record::Cluster(cluster)) if cluster.leader == self.name)
+    }
+
+    /// Somebody else made a .res file of that name.
+    pub fn has_foreign_conf(&self, resource: &str) -> bool {
+        self.conf.get(resource).is_some_and(|text| !text.starts_with(conf::MARK))
     }
 
     /// The oldest write to the own store is durable now.
