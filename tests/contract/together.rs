@@ -141,6 +141,7 @@ pub fn replicas_find_each_other_and_are_declared_equal(all: &Boxes<'_>) {
     if all.has_leg() {
         all.bring_up(DB, MINOR);
     }
+    b.meet("up");
     let other = if all.is(Part::First) { Part::Second } else { Part::First };
     if all.has_leg() {
         until(b, "connected", || all.sees_disk(DB, other, DiskState::Inconsistent));

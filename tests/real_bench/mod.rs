@@ -32,7 +32,7 @@ use nix::fcntl::OFlag;
 use crate::contract::{Bench, Held, Members, Spoil};
 
 /// Nothing new for so long: the kernel has told all.
-const QUIET: Duration = Duration::from_millis(300);
+const QUIET: Duration = Duration::from_millis(600);
 /// Where the first of the boxes waits for the others.
 const MEETING_PORT: u16 = 7777;
 /// What one box may take longer than another, where both are emulated.
