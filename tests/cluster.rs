@@ -261,6 +261,10 @@ impl Cluster {
         self.drbd_goes_on();
         for name in self.boxes.keys().cloned().collect::<Vec<_>>() {
             self.take(&name, Input::Tick);
+            assert!(
+                self.boxes[&name].node.is_right(),
+                "what plans are made from changed and was not noticed"
+            );
         }
         idle && self.queue.is_empty()
     }

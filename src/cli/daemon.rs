@@ -32,7 +32,7 @@ use crate::{
         fuse::{self, Mounted},
         meta::Meta,
         peer::{LinkKeys, Links, PeerEvent},
-        run::{Programs, Recording},
+        run::{Programs, Recording, Tool},
         store::{StoreEvent, StoreThread},
         udev::Monitor,
     },
@@ -170,7 +170,8 @@ fn follow_drbd(
     events: &SyncSender<Event>,
 ) -> Result<EventStream, Failure> {
     let events = events.clone();
-    let stream = EventStream::start(programs, version, move |event| {
+    let (recorder, drbdsetup) = (programs.recorder().cloned(), programs.path(Tool::Drbdsetup));
+    let stream = EventStream::recorded_by(recorder, drbdsetup, version, move |event| {
         let facts = match event {
             StreamEvent::Facts(all) => Facts::Drbd(Known::Known(all)),
             StreamEvent::Changed(name, resource) => Facts::Resource(name, resource),

@@ -4,6 +4,8 @@ mod daemon;
 mod init;
 mod join;
 mod network;
+mod replay;
+mod sandbox;
 mod status;
 mod wait;
 
@@ -25,13 +27,18 @@ holdfast turns a few Linux boxes with disks into one pool of replicated block de
         found a cluster on this box; DEVICE has to be blank and is the first disk of pool main
   holdfast join TOKEN [--address IP]
         make this box a member; TOKEN is what `cat /cluster/token` prints on a member
-  holdfast daemon [--detach] [--debug] [--mount DIR] [--record DIR]
+  holdfast daemon [--detach] [--debug] [--record DIR]
         run this box's part; under systemd: systemctl enable --now holdfast
         --record keeps what LVM's and DRBD's programs say as files in DIR, 64 MiB at most
   holdfast wait VOLUME... [--synced] [--timeout SECONDS]
         until every VOLUME can be used, or with --synced until it has all its replicas; 0 seconds wait for ever
   holdfast status
         boxes and volumes as a table; the same as cat /cluster/status
+  holdfast sandbox [DIR] [--boxes N] [--drbd 8|9]
+        a cluster of model boxes to play with: nothing is real but the trees, DIR/box1, DIR/box2 and so on; no root
+        needed; `help` at its prompt lists what can be done to boxes
+  holdfast replay FILE
+        walk through a script of model boxes, or what a failed test wrote down
   holdfast --help | --version
 
 Everything else is done in the tree, see /cluster/README:
@@ -39,6 +46,7 @@ Everything else is done in the tree, see /cluster/README:
 
 Options of every command:
   --state-dir DIR   where this box keeps who it is (/var/lib/holdfast)
+  --mount DIR       where the tree is, for daemon, wait and status (/cluster)
 Exit codes: 0 done, 1 failed (one sentence on standard error says why), 2 used wrongly.
 ";
 
@@ -92,6 +100,8 @@ struct Args {
     disk: Option<String>,
     record: Option<PathBuf>,
     timeout: Option<u64>,
+    boxes: Option<usize>,
+    drbd: Option<u8>,
     synced: bool,
     detach: bool,
     debug: bool,
@@ -147,6 +157,8 @@ fn dispatch(mut parser: lexopt::Parser) -> Outcome {
         "daemon" => (daemon::run, &["detach", "debug", "mount", "record"]),
         "wait" => (wait::run, &["synced", "timeout", "mount"]),
         "status" => (status::run, &["mount"]),
+        "sandbox" => (sandbox::run, &["boxes", "drbd"]),
+        "replay" => (replay::run, &[]),
         "help" => {
             say(HELP.trim_end());
             return Ok(());
@@ -188,6 +200,20 @@ fn parse(parser: &mut lexopt::Parser, command: &str, allowed: &[&str]) -> Result
                 let seconds = given.parse();
                 args.timeout = Some(seconds.map_err(|_| {
                     Failure::used_wrongly(format_args!("--timeout {given:?} is not a number of seconds"))
+                })?);
+            }
+            "boxes" => {
+                let given = text()?;
+                let boxes = given.parse().ok().filter(|n| (1..=16).contains(n));
+                args.boxes = Some(boxes.ok_or_else(|| {
+                    Failure::used_wrongly(format_args!("--boxes {given:?} is not a number from 1 to 16"))
+                })?);
+            }
+            "drbd" => {
+                let given = text()?;
+                let major = given.parse().ok().filter(|n| [8, 9].contains(n));
+                args.drbd = Some(major.ok_or_else(|| {
+                    Failure::used_wrongly(format_args!("--drbd {given:?} is neither 8 nor 9"))
                 })?);
             }
             "synced" => args.synced = true,

@@ -15,7 +15,7 @@ use super::{
         Txn, Volume,
     },
     mutant,
-    names::{BoxName, DiskName, GroupName, PoolName, VolumeId, VolumeName},
+    names::{BoxName, ClusterName, DiskName, GroupName, PoolName, VolumeId, VolumeName},
     place::{Want, World, place},
     refusal::{Errno, Refusal},
     size::Size,
@@ -57,7 +57,10 @@ pub fn admit(world: &World<'_>, me: &BoxName, request: &Request) -> Result<Txn, 
             find_pool(intent, pool)?;
             change_group(intent, name, |group| group.pool = pool.clone())
         }
-        Wish::SetClusterName(name) => change_cluster(intent, |cluster| cluster.name.clone_from(name)),
+        Wish::SetClusterName(name) => {
+            let name = String::from(ClusterName::new(name.as_str())?);
+            change_cluster(intent, |cluster| cluster.name = name)
+        }
         Wish::SetToken(None) => {
             change_cluster(intent, |cluster| cluster.join_secret.clone_from(&request.seed))
         }
@@ -255,15 +258,13 @@ fn change_volume(
             check_more_replicas(world, a, &new, drbd)?;
         }
     }
-    let mut txn = put(Record::Volume(new.clone()));
-    let mut tip = intent.clone();
-    tip.apply(&txn);
-    let more = assign_volume(&World { intent: &tip, ..*world }, &new, drbd).map_err(|r| {
+    let more = assign_volume(world, &new, drbd).map_err(|r| {
         Refusal::new(
             r.errno,
             format!("{}; take a smaller size, fewer replicas, or hand over more disks", r.text),
         )
     })?;
+    let mut txn = put(Record::Volume(new));
     txn.extend(more);
     Ok(txn)
 }

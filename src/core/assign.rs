@@ -1,15 +1,19 @@
 //! The leader's part: which boxes have which legs of every resource. Wishes and reports in, a transaction out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
-    drbd::{ConnectionState, Device, DiskState, DrbdVersion},
+    drbd::{ConnectionState, Device, DiskState, DrbdVersion, Role},
+    facts::Report,
     intent::{
         Assignment, Change, Intent, Leave, Leg, META_MINOR, META_NAME, META_PORT, META_SIZE, MINOR_FIRST,
         PORT_FIRST, Place, Record, Txn, Volume,
     },
     mutant,
-    names::{BoxName, PoolName, VolumeId},
+    names::{BoxName, PoolName, VolumeId, VolumeName},
     place::{Want, World, place, place_voter},
     refusal::{Errno, Refusal},
     size::Size,
@@ -27,30 +31,113 @@ pub fn replicas_max(drbd: DrbdVersion) -> usize {
     if drbd.is_9() { REPLICAS_9 } else { REPLICAS_84 }
 }
 
-/// Everything that should be decided now, for all resources. Empty when nothing is to be changed.
+/// The leader's newest intent, and about which of its volumes there may be something to decide.
+#[derive(Clone, Debug)]
+pub struct Tip {
+    /// With all commits that are on their way.
+    pub intent: Intent,
+    /// All volumes but those that are settled: see [`is_settled`].
+    open: BTreeSet<VolumeName>,
+}
+
+impl Tip {
+    /// Nothing is known to be settled yet.
+    pub fn new(intent: Intent) -> Self {
+        Self { open: intent.volumes.keys().cloned().collect(), intent }
+    }
+
+    /// Takes the changes of `txn` over.
+    pub fn apply(&mut self, txn: &[Change]) {
+        txn.iter().for_each(|change| self.reopen(change));
+        self.intent.apply(txn);
+    }
+
+    /// What is settled may not be after this.
+    fn reopen(&mut self, change: &Change) {
+        match change {
+            Change::Put(Record::Volume(volume)) => drop(self.open.insert(volume.name.clone())),
+            Change::Put(Record::Assignment(a)) => self.reopen_volume(&a.id),
+            Change::Put(Record::Member(_) | Record::Pool(_) | Record::Group(_)) => self.reopen_all(),
+            Change::Put(Record::Leave(_) | Record::Disk(_) | Record::Cluster(_) | Record::Stamp(_)) => {}
+            Change::Delete(key) => match key.split_once('/') {
+                Some(("assignment", id)) => {
+                    VolumeId::parse(id).iter().for_each(|id| self.reopen_volume(id));
+                }
+                Some(("member" | "pool" | "group", _)) => self.reopen_all(),
+                Some(_) | None => {}
+            },
+        }
+    }
+
+    fn reopen_volume(&mut self, id: &VolumeId) {
+        let volume = self.intent.assignments.get(id).and_then(|a| self.intent.volume_of(a));
+        self.open.extend(volume.map(|v| v.name.clone()));
+    }
+
+    fn reopen_all(&mut self) {
+        self.open = self.intent.volumes.keys().cloned().collect();
+    }
+}
+
+/// Decides everything that should be decided now, for all resources. The changes are in `tip` then, and returned; there
+/// are none when nothing is to be changed.
 ///
-/// What cannot be placed is left as it is; `refusals` tells why, by volume.
-pub fn assign(world: &World<'_>, me: &BoxName) -> (Txn, BTreeMap<String, String>) {
-    let Some(drbd) = world.drbd(me) else { return (Txn::new(), BTreeMap::new()) };
-    let mut intent = world.intent.clone();
-    let mut txn = Txn::new();
+/// What cannot be placed is left as it is; the second map tells why, by volume.
+pub fn assign(
+    tip: &mut Tip,
+    reports: &BTreeMap<BoxName, Arc<Report>>,
+    alive: &BTreeSet<BoxName>,
+    me: &BoxName,
+) -> (Txn, BTreeMap<String, String>) {
+    let Tip { intent, open } = tip;
     let mut refusals = BTreeMap::new();
-    let mut take = |intent: &mut Intent, changes: Txn| {
-        intent.apply(&changes);
-        txn.extend(changes);
-    };
-    take(&mut intent, finished_leaves(world));
-    let names: Vec<_> = intent.volumes.keys().cloned().collect();
-    for name in names {
-        let changes = assign_volume(&World { intent: &intent, ..*world }, &intent.volumes[&name], drbd);
-        match changes {
-            Ok(changes) => take(&mut intent, changes),
+    let Some(drbd) = (World { intent, reports, alive }).drbd(me) else { return (Txn::new(), refusals) };
+    let mut txn = finished_leaves(&World { intent, reports, alive });
+    intent.apply(&txn);
+    open.retain(|name| intent.volumes.get(name).is_some_and(|v| !is_settled(intent, v, drbd)));
+    for name in &*open {
+        let Some(volume) = intent.volumes.get(name) else { continue };
+        match assign_volume(&World { intent, reports, alive }, volume, drbd) {
+            Ok(changes) => {
+                intent.apply(&changes);
+                txn.extend(changes);
+            }
             Err(refusal) => drop(refusals.insert(format!("volumes/{name}"), refusal.text)),
         }
     }
-    let changes = assign_meta(&World { intent: &intent, ..*world }, drbd);
-    take(&mut intent, changes);
+    let changes = assign_meta(&World { intent, reports, alive }, drbd);
+    intent.apply(&changes);
+    txn.extend(changes);
     (txn, refusals)
+}
+
+/// No volume is taken for settled about which something would be decided.
+pub fn is_right(
+    tip: &Tip,
+    reports: &BTreeMap<BoxName, Arc<Report>>,
+    alive: &BTreeSet<BoxName>,
+    me: &BoxName,
+) -> bool {
+    let (mut tip, mut anew) = (tip.clone(), Tip::new(tip.intent.clone()));
+    assign(&mut tip, reports, alive, me) == assign(&mut anew, reports, alive, me)
+}
+
+/// Whatever boxes may report, [`assign_volume`] changes nothing.
+fn is_settled(intent: &Intent, volume: &Volume, drbd: DrbdVersion) -> bool {
+    let Some(size) = volume.size else { return true };
+    let Some(a) = intent.assignments.get(&volume.id) else { return false };
+    let replicas = usize::from(intent.replicas_of(volume)).min(replicas_max(drbd));
+    let seeded = a.seed.as_ref().is_some_and(|seed| a.legs.contains_key(seed));
+    a.size >= size && seeded && intent.pool_of(volume).is_some() && is_complete(intent, a, replicas, drbd)
+}
+
+/// Born, and it has all replicas and the voter that it can have.
+fn is_complete(intent: &Intent, a: &Assignment, replicas: usize, drbd: DrbdVersion) -> bool {
+    let diskful = a.diskful().count();
+    let voted = a.legs.len() > diskful;
+    let everywhere = || intent.members.keys().all(|name| a.legs.contains_key(name));
+    let voter = if diskful.is_multiple_of(2) { voted || everywhere() } else { !voted };
+    a.born && diskful >= replicas && (voter || !drbd.is_9())
 }
 
 /// What one volume needs to be decided: its first assignment, a larger size, further legs, that it is born.
@@ -82,7 +169,9 @@ pub fn assign_volume(world: &World<'_>, volume: &Volume, drbd: DrbdVersion) -> R
     if let (None, Some(why)) = (old, missing) {
         return Err(Refusal::new(Errno::NoSpace, format!("{} cannot be placed: {why}", volume.name)));
     }
-    let leaves = if may_join { mind_voter(world, &mut a, drbd) } else { Vec::new() };
+    // A voter comes and goes by itself: each new leg has to be there before the next change.
+    let joins = old.is_some_and(|old| a.diskful().count() > old.diskful().count());
+    let leaves = if may_join && !joins { mind_voter(world, &mut a, drbd) } else { Vec::new() };
     choose_seed(&mut a);
     Ok(changed(old, a, leaves))
 }
@@ -135,12 +224,16 @@ pub fn found_meta(me: &BoxName, pool: &PoolName, secret: String) -> Assignment {
 fn assign_meta(world: &World<'_>, drbd: DrbdVersion) -> Txn {
     let Some(old) = world.intent.meta() else { return Txn::new() };
     let Some(pool) = old.legs.values().find_map(|leg| leg.pool.clone()) else { return Txn::new() };
+    let replicas = META_REPLICAS.min(replicas_max(drbd));
+    if is_complete(world.intent, old, replicas, drbd) {
+        return Txn::new();
+    }
     let mut a = old.clone();
     a.born = a.born || has_up_to_date(world, &a);
     if !is_whole(world, old, drbd) {
         return changed(Some(old), a, Vec::new());
     }
-    let replicas = META_REPLICAS.min(replicas_max(drbd)).min(a.diskful().count() + 1);
+    let replicas = replicas.min(a.diskful().count() + 1);
     add_replicas(world, &mut a, &pool, None, replicas, drbd);
     // A voter comes after the replicas that could still come: each new leg has to be there before the next.
     let leaves = if a.legs.len() > old.legs.len() { Vec::new() } else { mind_voter(world, &mut a, drbd) };
@@ -235,10 +328,18 @@ fn mind_voter(world: &World<'_>, a: &mut Assignment, drbd: DrbdVersion) -> Vec<L
             Vec::new()
         }
         (false, false) => {
-            voters.iter().filter_map(|name| a.legs.remove(name).map(|leg| leave(a, name, leg))).collect()
+            let idle = voters.iter().filter(|name| is_idle(world, a, name)).collect::<Vec<_>>();
+            idle.into_iter().filter_map(|name| a.legs.remove(name).map(|leg| leave(a, name, leg))).collect()
         }
         (true, false) | (false, true) => Vec::new(),
     }
+}
+
+/// A box without a replica can use the device all the same; then it goes on voting.
+fn is_idle(world: &World<'_>, a: &Assignment, name: &BoxName) -> bool {
+    let Some(drbd) = world.current(name).and_then(|report| report.drbd.known()) else { return false };
+    let Some(resource) = drbd.get(&a.resource) else { return true };
+    resource.role == Role::Secondary && resource.devices.values().all(|d| d.open != Some(true))
 }
 
 /// The order to take a leg down and remove it.

@@ -85,6 +85,17 @@ pub struct Vg {
     pub lvs: Vec<Lv>,
 }
 
+impl Vg {
+    /// The LVs of volumes' first devices by whose they are and which life of the leg: for who looks many up.
+    pub fn by_leg(&self) -> BTreeMap<(&VolumeId, u32), &Lv> {
+        let mut by_leg = BTreeMap::new();
+        for lv in self.lvs.iter().filter(|lv| lv.device_nr == 0) {
+            by_leg.entry((&lv.id, lv.generation)).or_insert(lv);
+        }
+        by_leg
+    }
+}
+
 /// One line of `errors`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ErrorLine {

@@ -8,7 +8,7 @@ use std::{
     net::IpAddr,
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use super::{
     names::{BoxName, DiskIdent, DiskName, GroupName, PoolName, VolumeId, VolumeName},
@@ -150,8 +150,10 @@ pub struct Assignment {
     /// The volume, or [`VolumeId::meta`].
     pub id: VolumeId,
     /// DRBD's name for it.
+    #[serde(deserialize_with = "resource")]
     pub resource: String,
     /// The secret its links share.
+    #[serde(deserialize_with = "secret")]
     pub secret: String,
     /// The same on every box.
     pub minor: u32,
@@ -167,10 +169,23 @@ pub struct Assignment {
     pub legs: BTreeMap<BoxName, Leg>,
 }
 
+/// It becomes a part of names of files and of LVs, so it has to be a name.
+fn resource<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let name = String::deserialize(from)?;
+    if name == META_NAME { Ok(name) } else { VolumeName::new(name).map(String::from).map_err(Error::custom) }
+}
+
+/// It is written between quotes into files that DRBD's tools read.
+fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let digits = String::deserialize(from)?;
+    let good = !digits.is_empty() && digits.len() <= 64 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    if good { Ok(digits) } else { Err(Error::custom("a secret has hexadecimal digits only")) }
+}
+
 impl Assignment {
     /// The meta resource: other options, other rules.
     pub fn is_meta(&self) -> bool {
-        self.id == VolumeId::meta()
+        self.id.as_str() == VolumeId::META
     }
 
     /// The boxes with a replica, in order of name.
@@ -186,6 +201,7 @@ pub struct Leave {
     /// The resource.
     pub id: VolumeId,
     /// Its DRBD name when it was removed.
+    #[serde(deserialize_with = "resource")]
     pub resource: String,
     /// Its minor: not given to another resource before this record is gone.
     pub minor: u32,
@@ -319,7 +335,7 @@ impl Intent {
             "group" => drop(self.groups.remove(rest)),
             "disk" => drop(self.disks.remove(key)),
             "volume" => drop(self.volumes.remove(rest)),
-            "assignment" => drop(VolumeId::parse(rest).and_then(|id| self.assignments.remove(&id))),
+            "assignment" => drop(self.assignments.remove(rest)),
             "leave" => drop(self.leaves.remove(key)),
             _ => {} // `cluster` and `stamp` are never removed
         }
@@ -353,7 +369,7 @@ impl Intent {
 
     /// What was decided for the meta resource.
     pub fn meta(&self) -> Option<&Assignment> {
-        self.assignments.get(&VolumeId::meta())
+        self.assignments.get(VolumeId::META)
     }
 
     /// The group of a volume, if it still exists.
@@ -375,9 +391,20 @@ impl Intent {
         volume.pool.clone().or_else(|| self.group_of(volume).map(|g| g.pool.clone()))
     }
 
-    /// The volume that an assignment is for.
-    pub fn volume_by_id(&self, id: &VolumeId) -> Option<&Volume> {
-        self.volumes.values().find(|v| &v.id == id)
+    /// The volume that an assignment is for. The id decides; a resource got its volume's name when it was made.
+    pub fn volume_of(&self, a: &Assignment) -> Option<&Volume> {
+        let named = self.volumes.get(a.resource.as_str()).filter(|v| v.id == a.id);
+        named.or_else(|| self.volumes.values().find(|v| v.id == a.id))
+    }
+
+    /// What was decided for the resource that DRBD knows by this name.
+    pub fn assignment_of(&self, resource: &str) -> Option<&Assignment> {
+        let is_it = |a: &&Assignment| a.resource == resource;
+        let named = match self.volumes.get(resource) {
+            Some(volume) => self.assignments.get(&volume.id),
+            None => self.meta(),
+        };
+        named.filter(is_it).or_else(|| self.assignments.values().find(is_it))
     }
 }
 
@@ -403,6 +430,22 @@ mod tests {
         ]);
         assert_eq!(intent.pools.len(), 1);
         assert_eq!(Intent::from_records(intent.records()), intent);
+    }
+
+    /// Found by tests/fuzz: a member could have files written elsewhere than in /etc/drbd.d.
+    #[test]
+    fn a_resource_is_named_by_a_name_and_a_secret_is_digits() {
+        let read = |resource: &str, secret: &str| {
+            let text = format!(
+                r#"{{"id":"0000000000000001","resource":{resource:?},"secret":{secret:?},"minor":1000,"port":7000,
+                     "size":1,"born":true,"seed":null,"legs":{{}}}}"#
+            );
+            serde_json::from_str::<Assignment>(&text).is_ok()
+        };
+        assert!(read("db", "00ff") && read(META_NAME, "00ff"));
+        for bad in ["../../x", "a b", "", "db\"", ".."] {
+            assert!(!read(bad, "00ff") && !read("db", bad), "{bad}");
+        }
     }
 
     #[test]

@@ -62,6 +62,10 @@ impl Lane {
 #[derive(Debug, Default)]
 pub struct Lanes {
     lanes: BTreeMap<String, Lane>,
+    /// Something happened to a lane since they were all looked at.
+    changed: bool,
+    /// When a lane changes by time alone.
+    due_ms: Option<u64>,
 }
 
 impl Lanes {
@@ -75,7 +79,7 @@ impl Lanes {
             return false;
         }
         lane.last.clone_from(&job.steps);
-        lane.running = true;
+        (lane.planned, lane.running) = (true, true);
         true
     }
 
@@ -87,6 +91,7 @@ impl Lanes {
         failed: Option<StepClass>,
         now_ms: u64,
     ) -> BTreeSet<Source> {
+        self.changed = true;
         let Some(lane) = self.lanes.get_mut(name) else { return BTreeSet::new() };
         lane.running = false;
         lane.wedged = failed == Some(StepClass::Wedged);
@@ -101,18 +106,34 @@ impl Lanes {
     /// Facts came in.
     pub fn observed(&mut self, source: Source) {
         for lane in self.lanes.values_mut() {
-            lane.awaits.remove(&source);
+            self.changed |= lane.awaits.remove(&source);
         }
     }
 
     /// An event of DRBD came in.
     pub fn observed_drbd(&mut self) {
-        self.lanes.values_mut().for_each(|lane| lane.drbd_until_ms = 0);
+        for lane in self.lanes.values_mut() {
+            self.changed |= std::mem::take(&mut lane.drbd_until_ms) > 0;
+        }
+    }
+
+    /// Whether anything about them may be otherwise than when they were looked at.
+    pub fn is_due(&self, now_ms: u64) -> bool {
+        self.changed || self.due_ms.is_some_and(|at| now_ms >= at)
+    }
+
+    /// They were all looked at: until something happens to one, or a time comes, nothing is to be done.
+    pub fn looked_at(&mut self, now_ms: u64) {
+        self.changed = false;
+        let of_tried = |t: &Tried| [t.not_before_ms, t.not_before_ms + REMEMBER_MS];
+        let of_lane =
+            |l: &Lane| l.tried.iter().flat_map(of_tried).chain([l.drbd_until_ms]).collect::<Vec<_>>();
+        self.due_ms = self.lanes.values().flat_map(of_lane).filter(|at| *at > now_ms).min();
     }
 
     /// Forgets lanes that have nothing to do any more.
-    pub fn retain(&mut self, jobs: &[Job], now_ms: u64) {
-        let busy: BTreeSet<&str> = jobs.iter().map(|j| j.lane.as_str()).collect();
+    pub fn retain<'a>(&mut self, jobs: impl Iterator<Item = &'a Job>, now_ms: u64) {
+        let busy: BTreeSet<&str> = jobs.map(|j| j.lane.as_str()).collect();
         for (name, lane) in &mut self.lanes {
             lane.tried.retain(|t| now_ms < t.not_before_ms + REMEMBER_MS);
             lane.planned = busy.contains(name.as_str());
@@ -124,6 +145,7 @@ impl Lanes {
     pub fn renew(&mut self, name: &str) {
         if let Some(lane) = self.lanes.get_mut(name) {
             lane.tried.clear();
+            self.changed = true;
         }
     }
 
@@ -190,7 +212,7 @@ mod tests {
                         runs += 1;
                         assert!(lanes.done(&job.lane, &job.steps, None, now_ms).is_empty());
                     }
-                    lanes.retain(&[job], now_ms);
+                    lanes.retain([job].iter(), now_ms);
                 }
             }
             runs
@@ -209,7 +231,7 @@ mod tests {
         assert!(lanes.start(&job, 0));
         lanes.done(&job.lane, &job.steps, None, 0);
         assert!(!lanes.start(&job, 400));
-        lanes.retain(&[], 70_000);
+        lanes.retain([].iter(), 70_000);
         assert!(lanes.is_quiet(&job.lane, 70_000));
         assert!(lanes.lanes.is_empty(), "forgotten");
     }

@@ -1,4 +1,7 @@
-//! What boxes say to each other: JSON, so that two versions understand each other's known parts.
+//! What boxes say to each other: JSON, so that two versions understand each other's known parts. What several are told
+//! is shared until it is written.
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,20 +28,20 @@ pub enum Message {
     /// From the leader: you know all there is.
     Current(Stamp),
     /// From the leader: everything, as records.
-    State(Vec<Record>),
+    State(Arc<Vec<Record>>),
     /// From the leader: a commit that follows `from`.
     Commit {
         /// What the receiver has to have.
         from: Stamp,
         /// The changes; a new stamp is among them.
-        txn: Txn,
+        txn: Arc<Txn>,
     },
     /// To the leader: a commit is missing here, send everything.
     Behind,
     /// From a leader that gives up.
     Resigned,
     /// What the sender knows of itself.
-    Report(Report),
+    Report(Arc<Report>),
     /// To the leader: a wish that was made at the sender.
     Ask(Request),
     /// From the leader: what became of it.

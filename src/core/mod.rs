@@ -17,6 +17,7 @@ pub mod names;
 pub mod node;
 pub mod place;
 pub mod plan;
+pub mod planned;
 pub mod refusal;
 pub mod size;
 pub mod status;

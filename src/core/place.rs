@@ -43,6 +43,7 @@ impl<'a> World<'a> {
         let report = self.current(name)?;
         let vg = report.vgs.known()?.get(pool)?;
         let drbd = report.drbd_version?;
+        let lvs = vg.by_leg();
         let promised: u64 = self
             .intent
             .assignments
@@ -52,10 +53,10 @@ impl<'a> World<'a> {
             })
             .map(|(a, leg)| {
                 let wanted = conf::lv_size_for(a.size, drbd).bytes();
-                let there = report.lv(pool, &a.id, leg.generation).map_or(0, |lv| lv.size.bytes());
+                let there = lvs.get(&(&a.id, leg.generation)).map_or(0, |lv| lv.size.bytes());
                 wanted.saturating_sub(there)
             })
-            .sum();
+            .fold(0, u64::saturating_add);
         Some(Size(vg.free.bytes().saturating_sub(promised)))
     }
 }

@@ -1,11 +1,8 @@
-//! What this box has to do now: from what is wanted and what is, the steps. Pure.
+//! What this box has to do now: from what is wanted and what is, the steps of each resource. Pure.
 //!
 //! Unknown facts and orders that are not current never lead to a step that makes, promotes or removes anything.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use super::{
     claim::Standing,
@@ -14,7 +11,7 @@ use super::{
     facts::{Lv, Report, Vg},
     intent::{Assignment, Leave, Leg},
     mutant,
-    names::{BoxName, PoolName},
+    names::{BoxName, PoolName, VolumeId},
     place::World,
     size::Size,
     step::{Job, LvRef, SeedHow, Step},
@@ -31,28 +28,95 @@ pub struct Here<'a> {
     /// The intent is the leader's word of now, not an old one from the own disk. Without it, existing legs are only
     /// brought up.
     pub current: bool,
+    /// This box's LVs by whose they are and which life of the leg, where many are looked up.
+    pub lvs: Option<Lvs<'a>>,
 }
 
-/// The jobs of this box, one for each lane that has something to do. Removals come before additions.
-pub fn plan(here: &Here<'_>) -> Vec<Job> {
-    let mut jobs: BTreeMap<String, Vec<Step>> = BTreeMap::new();
-    if here.current {
-        for leave in here.world.intent.leaves.values().filter(|l| &l.on == here.me) {
-            let steps = take_leave(here, leave).unwrap_or_default();
-            jobs.entry(lane(&leave.resource)).or_default().extend(steps);
+/// See [`Here::lvs`].
+pub type Lvs<'a> = BTreeMap<(&'a VolumeId, u32), Vec<(&'a PoolName, &'a Lv)>>;
+
+impl<'a> Here<'a> {
+    /// The same, for who looks many LVs up.
+    pub fn for_many(self) -> Self {
+        let mut lvs = Lvs::new();
+        for (pool, vg) in self.report.vgs.known().into_iter().flatten() {
+            vg.lvs.iter().for_each(|lv| lvs.entry((&lv.id, lv.generation)).or_default().push((pool, lv)));
         }
+        Self { lvs: Some(lvs), ..self }
     }
-    for a in here.world.intent.assignments.values() {
-        let Some(leg) = a.legs.get(here.me) else { continue };
-        let steps = jobs.entry(lane(&a.resource)).or_default();
-        if steps.is_empty() {
-            steps.extend(build(here, a, leg));
+
+    /// The LVs of one life of this box's leg.
+    fn lvs_of(&self, id: &VolumeId, generation: u32) -> Vec<(&'a PoolName, &'a Lv)> {
+        if let Some(lvs) = &self.lvs {
+            return lvs.get(&(id, generation)).cloned().unwrap_or_default();
         }
+        let all = self.report.vgs.known().into_iter().flatten();
+        let all = all.flat_map(|(pool, vg)| vg.lvs.iter().map(move |lv| (pool, lv)));
+        all.filter(|(_, lv)| &lv.id == id && lv.generation == generation).collect()
     }
-    if here.current {
-        jobs.extend(claims(here));
+}
+
+/// What is to be done about one resource, and what else is made from the same facts.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its lane; no steps when there is nothing to do now.
+    pub job: Job,
+    /// Leaves that this box has nothing left of.
+    pub cleared: Vec<String>,
+    /// What is next depends on what other boxes have, too.
+    pub minds_others: bool,
+    /// Something of it changes that DRBD sends no events for.
+    pub counts: bool,
+}
+
+impl Part {
+    /// It is as it should be, and stays so until something changes.
+    pub fn is_at_rest(&self) -> bool {
+        self.job.steps.is_empty() && self.cleared.is_empty() && !self.minds_others && !self.counts
     }
-    jobs.into_iter().filter(|(_, steps)| !steps.is_empty()).map(|(lane, steps)| Job { lane, steps }).collect()
+}
+
+/// This box's part of one resource: `leaves` are those of it on this box, by key, `a` is its assignment, if it has a leg
+/// here, and `crc` the checksum of the .res file there should be. Removals come before additions.
+pub fn plan(
+    here: &Here<'_>,
+    resource: &str,
+    leaves: &[(&String, &Leave)],
+    a: Option<(&Assignment, &Leg)>,
+    crc: u32,
+) -> Part {
+    let job = Job { lane: lane(resource), steps: Vec::new() };
+    let mut part = Part { job, cleared: Vec::new(), minds_others: false, counts: false };
+    for (key, leave) in leaves.iter().filter(|_| here.current) {
+        let Some(steps) = take_leave(here, leave, a.is_some()) else { continue };
+        if steps.is_empty() && may_be_cleared(here, leave) {
+            part.cleared.push((*key).clone());
+        }
+        part.job.steps.extend(steps);
+    }
+    if let Some((a, leg)) = a {
+        if part.job.steps.is_empty() {
+            part.job.steps = build(here, a, leg, crc);
+        }
+        let facts = here.report.resource(resource);
+        part.minds_others = !a.born
+            || leaves_elsewhere(here, a).next().is_some()
+            || facts.is_some_and(|r| r.devices.values().any(|d| is_small(a, d)));
+        part.counts = facts.is_some_and(|r| counts(here, a, r));
+    }
+    part
+}
+
+/// It grows, or syncs on 8.4.
+fn counts(here: &Here<'_>, a: &Assignment, resource: &Resource) -> bool {
+    let events_tell = here.report.drbd_version.is_some_and(DrbdVersion::is_9);
+    let grows = resource.devices.values().any(|d| d.size_kib > 0 && is_small(a, d));
+    let mut peers = resource.peers.values().flat_map(|p| p.devices.values());
+    grows || !events_tell && peers.any(|d| d.replication.has_progress())
+}
+
+fn is_small(a: &Assignment, device: &Device) -> bool {
+    device.size_kib.saturating_mul(1024) < a.size.bytes()
 }
 
 /// The lane of a resource.
@@ -60,9 +124,10 @@ pub fn lane(resource: &str) -> String {
     format!("volumes/{resource}")
 }
 
-fn claims(here: &Here<'_>) -> BTreeMap<String, Vec<Step>> {
+/// The disks that were handed over and are not claimed yet, in order of lanes.
+pub fn claims(here: &Here<'_>) -> Vec<Job> {
     let mut jobs = BTreeMap::new();
-    let Some(disks) = here.report.disks.known() else { return jobs };
+    let Some(disks) = here.report.disks.known().filter(|_| here.current) else { return Vec::new() };
     for wish in here.world.intent.disks.values().filter(|w| &w.on == here.me) {
         let mut with_ident = disks.iter().filter(|(_, d)| d.ident == wish.ident);
         let (Some((name, disk)), None) = (with_ident.next(), with_ident.next()) else { continue };
@@ -75,31 +140,21 @@ fn claims(here: &Here<'_>) -> BTreeMap<String, Vec<Step>> {
             jobs.insert(format!("nodes/{}/disks/{name}", here.me), vec![step]);
         }
     }
-    jobs
+    jobs.into_iter().map(|(lane, steps)| Job { lane, steps }).collect()
 }
 
-/// The leaves that this box has nothing left of. `settled` says of a lane that nothing runs in it and that all it did
-/// has been looked at: what is being made now is not seen yet.
-pub fn left(here: &Here<'_>, settled: impl Fn(&str) -> bool) -> BTreeSet<String> {
-    let done = |leave: &Leave| {
-        // A volume group that is not there may come back with its disk, and the LV with it.
-        let vgs = here.report.vgs.known();
-        let seen = leave.leg.pool.as_ref().is_none_or(|pool| vgs.is_some_and(|vgs| vgs.contains_key(pool)));
-        let nothing = take_leave(here, leave).is_some_and(|steps| steps.is_empty());
-        seen && nothing && settled(&lane(&leave.resource))
-    };
-    let leaves = here.world.intent.leaves.iter().filter(|(_, l)| here.current && &l.on == here.me);
-    leaves.filter(|(_, l)| done(l)).map(|(key, _)| key.clone()).collect()
+/// A volume group that is not there may come back with its disk, and the LV with it.
+fn may_be_cleared(here: &Here<'_>, leave: &Leave) -> bool {
+    let vgs = here.report.vgs.known();
+    leave.leg.pool.as_ref().is_none_or(|pool| vgs.is_some_and(|vgs| vgs.contains_key(pool)))
 }
 
-/// What is left to be done for it; None where that cannot be told.
-fn take_leave(here: &Here<'_>, leave: &Leave) -> Option<Vec<Step>> {
+/// What is left to be done for it; None where that cannot be told. `named_anew`: this box has a leg of a resource of
+/// that name.
+fn take_leave(here: &Here<'_>, leave: &Leave, named_anew: bool) -> Option<Vec<Step>> {
     let report = here.report;
-    let (Some(resources), Some(vgs), Some(conf)) =
-        (report.drbd.known(), report.vgs.known(), report.conf.known())
-    else {
-        return None;
-    };
+    let (resources, conf) = (report.drbd.known()?, report.conf.known()?);
+    report.vgs.known()?;
     let mut steps = Vec::new();
     let up = resources.get(&leave.resource).filter(|r| r.devices.values().any(|d| d.minor == leave.minor));
     let removed = !here.world.intent.assignments.contains_key(&leave.id);
@@ -109,20 +164,11 @@ fn take_leave(here: &Here<'_>, leave: &Leave) -> Option<Vec<Step>> {
     if let Some(up) = up {
         steps.push(Step::Down { resource: up.name.clone(), minor: leave.minor });
     }
-    let lv = vgs.iter().find_map(|(pool, vg)| {
-        let lv = vg.lvs.iter().find(|lv| lv.id == leave.id && lv.generation == leave.leg.generation)?;
-        Some(lv_ref(pool, lv))
-    });
-    let named_anew = here
-        .world
-        .intent
-        .assignments
-        .values()
-        .any(|a| a.resource == leave.resource && a.legs.contains_key(here.me));
     if conf.contains_key(&leave.resource) && !named_anew && !mutant::is("leave the file behind") {
         steps.push(Step::RemoveConf { resource: leave.resource.clone() });
     }
-    steps.extend(lv.map(|lv| Step::RemoveLv { lv }));
+    let lv = here.lvs_of(&leave.id, leave.leg.generation).into_iter().next();
+    steps.extend(lv.map(|(pool, lv)| Step::RemoveLv { lv: lv_ref(pool, lv) }));
     Some(steps)
 }
 
@@ -136,7 +182,7 @@ fn lv_ref(pool: &PoolName, lv: &Lv) -> LvRef {
     }
 }
 
-fn build(here: &Here<'_>, a: &Assignment, leg: &Leg) -> Vec<Step> {
+fn build(here: &Here<'_>, a: &Assignment, leg: &Leg, crc: u32) -> Vec<Step> {
     let report = here.report;
     let (Some(resources), Some(conf), Some(drbd)) =
         (report.drbd.known(), report.conf.known(), report.drbd_version)
@@ -144,8 +190,7 @@ fn build(here: &Here<'_>, a: &Assignment, leg: &Leg) -> Vec<Step> {
         return Vec::new();
     };
     let Some(mut steps) = build_lv(here, a, leg, drbd) else { return Vec::new() };
-    let text = conf::render(a, &here.world.intent.members, drbd);
-    let stale_conf = conf.get(&a.resource) != Some(&conf::crc(&text));
+    let stale_conf = conf.get(&a.resource) != Some(&crc);
     let resource = resources.get(&a.resource);
     let device = resource.and_then(|r| r.devices.get(&0));
     if device.is_some_and(|d| d.minor != a.minor) {
@@ -155,7 +200,11 @@ fn build(here: &Here<'_>, a: &Assignment, leg: &Leg) -> Vec<Step> {
     if stale_conf && resource.is_some() && !here.current {
         return Vec::new(); // what runs may well be newer than what the own disk says
     }
+    if stale_conf && resource.is_some() && leaves_elsewhere(here, a).any(|leave| is_up_there(here, leave)) {
+        return Vec::new(); // it may be Primary there: its links stay until it is down
+    }
     if stale_conf {
+        let text = conf::render(a, &here.world.intent.members, drbd);
         steps.push(Step::WriteConf { resource: name.clone(), text });
     }
     if stale_conf || resource.is_none_or(|r| differs(here, a, leg, r, drbd)) {
@@ -175,14 +224,24 @@ fn build(here: &Here<'_>, a: &Assignment, leg: &Leg) -> Vec<Step> {
     steps
 }
 
+/// Legs of the resource that other boxes take down.
+fn leaves_elsewhere<'a>(here: &Here<'a>, a: &'a Assignment) -> impl Iterator<Item = &'a Leave> + use<'a> {
+    here.world.intent.leaves.values().filter(|l| l.id == a.id && !a.legs.contains_key(&l.on))
+}
+
+fn is_up_there(here: &Here<'_>, leave: &Leave) -> bool {
+    let there = here.world.current(&leave.on).and_then(|report| report.resource(&leave.resource));
+    there.is_some_and(|r| r.devices.values().any(|d| d.minor == leave.minor))
+}
+
 /// The steps that a leg's LV needs; None where it is not known, or not to be made now.
 fn build_lv(here: &Here<'_>, a: &Assignment, leg: &Leg, drbd: DrbdVersion) -> Option<Vec<Step>> {
     let Some(pool) = &leg.pool else { return Some(Vec::new()) };
     let vg = here.report.vgs.known()?.get(pool)?;
     let wanted = conf::lv_size_for(a.size, drbd);
     let name = conf::lv_name(&a.resource, 0);
-    let lv = vg.lvs.iter().find(|lv| lv.id == a.id && lv.generation == leg.generation && lv.device_nr == 0);
-    let Some(lv) = lv else {
+    let mut lvs = here.lvs_of(&a.id, leg.generation).into_iter();
+    let Some((_, lv)) = lvs.find(|(in_pool, lv)| *in_pool == pool && lv.device_nr == 0) else {
         if !here.current || vg.lvs.iter().any(|other| other.name == name) {
             return None;
         }
@@ -292,8 +351,7 @@ fn resize(
     resource: &Resource,
     drbd: DrbdVersion,
 ) -> Option<Step> {
-    let small = device.size_kib.saturating_mul(1024) < a.size.bytes();
-    if mutant::is("never resize") || !a.born || !small || device.disk != DiskState::UpToDate {
+    if mutant::is("never resize") || !a.born || !is_small(a, device) || device.disk != DiskState::UpToDate {
         return None;
     }
     let wanted = conf::lv_size_for(a.size, drbd);
@@ -333,7 +391,7 @@ fn role(
     if drbd.is_9() || a.is_meta() || !a.born {
         return None;
     }
-    let wanted = here.world.intent.volume_by_id(&a.id)?.primary.as_ref() == Some(here.me);
+    let wanted = here.world.intent.volume_of(a)?.primary.as_ref() == Some(here.me);
     match (wanted, resource.role == Role::Primary) {
         (true, false) if device.disk == DiskState::UpToDate => {
             Some(Step::Promote { resource: a.resource.clone() })

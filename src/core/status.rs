@@ -69,11 +69,11 @@ impl fmt::Display for State {
             State::Creating => f.write_str("creating"),
             State::Ready => f.write_str("ready"),
             State::Syncing(done) => write!(f, "syncing {}%", done / 100),
-            State::Degraded(why) => write!(f, "degraded ({why})"),
+            State::Degraded(why) => write!(f, "degraded ({})", one_line(why)),
             State::Growing => f.write_str("growing"),
-            State::Stopped(why) => write!(f, "stopped ({why})"),
-            State::Wedged(what) => write!(f, "wedged ({what})"),
-            State::Failed(why) => write!(f, "failed: {why}"),
+            State::Stopped(why) => write!(f, "stopped ({})", one_line(why)),
+            State::Wedged(what) => write!(f, "wedged ({})", one_line(what)),
+            State::Failed(why) => write!(f, "failed: {}", one_line(why)),
         }
     }
 }

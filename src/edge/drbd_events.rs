@@ -133,7 +133,7 @@ fn parse(line: &str) -> Result<Event, String> {
         ("create", _) => Verb::Create,
         ("change", _) => Verb::Change,
         ("destroy", _) => Verb::Destroy,
-        _ => return Err(format!("unknown action {action:?}")),
+        _ => return Err("unknown action".to_string()),
     };
     let name = says.needed("name")?;
     match object {
@@ -145,7 +145,7 @@ fn parse(line: &str) -> Result<Event, String> {
             Ok(Event::PeerDevice(verb, name, node_id, volume, peer_device(&says)?))
         }
         "path" => Ok(Event::Path(verb, name)),
-        _ => Err(format!("unknown object {object:?}")),
+        _ => Err("unknown object".to_string()),
     }
 }
 
@@ -217,8 +217,7 @@ impl<'a> Says<'a> {
     }
 
     fn number_if_there<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>, String> {
-        let number =
-            |text: &str| text.parse().map_err(|_| format!("{key}:{text} is not a number of its kind"));
+        let number = |text: &str| text.parse().map_err(|_| format!("{key} is not a number of its kind"));
         self.get(key).map(number).transpose()
     }
 

@@ -6,6 +6,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::fs::{FileExt, OpenOptionsExt},
+    path::Path,
     process::Command,
     sync::{Arc, Condvar, Mutex},
     thread::sleep,
@@ -22,7 +23,7 @@ use holdfast::{
     edge::{
         drbd::module_version,
         drbd_events::{EventStream, StreamEvent},
-        run::Programs,
+        run::{Programs, Recording, Tool},
     },
     host::{Host, RealHost},
 };
@@ -42,6 +43,7 @@ const MEETING_LIMIT: Duration = Duration::from_secs(240);
 const PARTITION: &str = r"printf '\0\0\0\0\203\0\0\0\0\010\0\0\0\0\001\0' | dd of=D bs=1 seek=446 status=none;
     printf '\125\252' | dd of=D bs=1 seek=510 status=none; blockdev --rereadpt D";
 
+/// With `HOLDFAST_TEST_RECORD=DIR`, what the programs say is recorded there.
 pub struct RealBench {
     host: RealHost,
     drbd: DrbdVersion,
@@ -58,11 +60,16 @@ struct Told {
 
 impl RealBench {
     pub fn new() -> Self {
-        let programs = Arc::new(Programs::resolve().unwrap());
+        let programs = Programs::resolve().unwrap();
+        let programs = Arc::new(match std::env::var_os("HOLDFAST_TEST_RECORD") {
+            Some(dir) => programs.recorded_by(Recording::open(Path::new(&dir)).unwrap().start().unwrap()),
+            None => programs,
+        });
         let drbd = module_version().expect("DRBD's module is loaded");
         let told = Arc::new((Mutex::new(Told { resources: None, at: Instant::now() }), Condvar::new()));
         let to = Arc::clone(&told);
-        let stream = EventStream::start(&programs, drbd, move |event| {
+        let (recorder, drbdsetup) = (programs.recorder().cloned(), programs.path(Tool::Drbdsetup));
+        let stream = EventStream::recorded_by(recorder, drbdsetup, drbd, move |event| {
             let mut told = to.0.lock().unwrap();
             match event {
                 StreamEvent::Facts(all) => told.resources = Some(all),

@@ -11,7 +11,7 @@ use crate::core::{
     intent::{Assignment, DiskWish, PEER_PORT, Volume},
     names::BoxName,
     plan::lane,
-    view::View,
+    view::{SANDBOX, View},
 };
 
 /// All problems that this box knows of; none of them is "still syncing". Empty: `ok`.
@@ -37,7 +37,7 @@ pub fn health(view: &View) -> Vec<String> {
         let failed = report.trouble.iter();
         lines.extend(failed.map(|(about, text)| format!("{name}: {about}: {}", one_line(text))));
     }
-    lines.extend(view.notes.iter().map(|note| one_line(note)));
+    lines.extend(view.notes.iter().filter(|note| *note != SANDBOX).map(|note| one_line(note)));
     lines
 }
 

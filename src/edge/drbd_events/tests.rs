@@ -288,6 +288,18 @@ fn what_is_not_understood_is_a_sentence_that_quotes_it() {
     }
 }
 
+/// Found by tests/fuzz: the sentence had the word in full besides the beginning of the line.
+#[test]
+fn a_long_line_is_quoted_in_part() {
+    for line in [
+        "x".repeat(5_000) + " y",
+        "exists ".to_owned() + &"x".repeat(5_000),
+        format!("change device name:db volume:{}", "9".repeat(5_000)),
+    ] {
+        assert!(parse_line(&line).unwrap_err().len() < 400, "{line}");
+    }
+}
+
 #[test]
 fn mangled_lines_never_panic() {
     let text = fixture("9.2.18/events2-full-stream.n2.txt") + &fixture("8.4.11/events2-stream.n4.txt");

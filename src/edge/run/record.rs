@@ -90,7 +90,7 @@ impl Call {
         let plain = |arg: &&String| {
             let word = arg.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
             let first = arg.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
-            word && first && !["v08", "v09", "internal"].contains(&arg.as_str())
+            word && first && !["v08", "v09", "internal", "export"].contains(&arg.as_str())
         };
         let name = self.program().chars().filter(|c| c.is_ascii_alphanumeric() || "-.".contains(*c));
         let name: String = name.take(40).collect();
