@@ -95,6 +95,14 @@ fn looking_is_not_heard_but_a_change_is() {
     sh(&format!("wipefs -qa {device}"));
 }
 
+/// `HOLDFAST_TEST_RECORD=DIR`, of the contracts above.
+#[test]
+#[ignore = "needs what the contracts recorded"]
+fn what_steps_said_is_understood() {
+    let dir = std::env::var("HOLDFAST_TEST_RECORD").expect("HOLDFAST_TEST_RECORD is a folder");
+    recording::check(Path::new(&dir));
+}
+
 /// `HOLDFAST_TEST_RECORDING=DIR`, of a daemon that made and removed something.
 #[test]
 #[ignore = "needs what a daemon recorded"]

@@ -210,9 +210,12 @@ impl Bench for ModelBench {
     fn open(&self, minor: u32, write: bool) -> Result<Held, String> {
         let name = self.resource_of(minor).ok_or("there is no such device")?;
         if !write {
-            // Who may not read may not open for reading either, and to have it open so is in nobody's way.
+            // Who may not read may not open for reading either.
             let read = self.world().kernels.read(self.at, &name);
-            return read.map(|_| -> Held { Box::new(()) }).map_err(|error| format!("{error:?}"));
+            read.map_err(|error| format!("{error:?}"))?;
+            self.world().boxes[self.at].readers.push(name.clone());
+            let (host, at) = (self.host.clone(), self.at);
+            return Ok(Box::new(Undo(move || host.world().boxes[at].readers.retain(|other| *other != name))));
         }
         self.world().kernels.open(self.at, &name).map_err(|error| format!("{error:?}"))?;
         let (host, at) = (self.host.clone(), self.at);

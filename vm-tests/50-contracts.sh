@@ -1,6 +1,6 @@
 #!/bin/bash
 # The step contracts (tests/contract) on this lab's kernel, in one box alone and in boxes together; and a daemon that records what
-# LVM's and DRBD's programs say. With RECORDING_TO=DIR the recording is kept there, for tests/fixtures/recorded.
+# LVM's and DRBD's programs say. With RECORDING_TO=DIR what was recorded is kept there, for tests/fixtures/recorded.
 # deadline: 600
 . "$(dirname "$0")/_lib.sh"
 command -v cargo >/dev/null || skip "no cargo to build the contracts with"
@@ -32,6 +32,7 @@ contract() {
     [ "$1" -le $together ] || boxes=box$1=10.77.0.$1
     box "$1" "cd /root && disk() { readlink -f /dev/disk/by-id/virtio-box$1-d\$1; }
         export HOLDFAST_TEST_DISK=\$(disk 1),\$(disk 2) HOLDFAST_TEST_BOXES=$boxes HOLDFAST_TEST_RECORDING=/root/recording
+        export HOLDFAST_TEST_RECORD=/root/steps
         ./host_contract --ignored --nocapture --test-threads=1 $2 >/root/$2.log 2>&1; code=\$?
         [ \$code = 0 ] || cat /root/$2.log
         grep -q '^test result: ok. [1-9]' /root/$2.log && exit \$code"
@@ -51,6 +52,8 @@ for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
 [ -z "${failed:-}" ] || fail "a promise was not kept"
 for ((number = 1; number <= together; number++)); do box $number "grep -- '-- .*kept,' /root/together.log"; done
 box $alone "grep -h -- '-- .*kept,' /root/alone.log"
+# What the steps' programs said there, refusals and all.
+contract $alone what_steps_said_is_understood
 
 say "a daemon that cannot record where it is told to says so, and does not start"
 must box 1 "holdfast init --name lab --address 10.77.0.1 --disk $(box 1 readlink -f /dev/disk/by-id/virtio-box1-d1)"
@@ -89,4 +92,8 @@ say "a full disk ended one recording, once, and nothing else"
 must box 2 'df /root/recording; journalctl -u holdfast -o cat --no-pager | grep "recording in"'
 expect_eq "lines about it" "$(box 2 'journalctl -u holdfast -o cat --no-pager | grep -c "recording in"')" 1
 expect_eq "restarts" "$(box 2 'systemctl show --value -p NRestarts holdfast')" 0
-[ -z "${RECORDING_TO:-}" ] || { mkdir -p "$RECORDING_TO" && "$LAB" sh box1 'tar -c -C /root/recording .' | tar -x -C "$RECORDING_TO"; }
+if [ -n "${RECORDING_TO:-}" ]; then
+    mkdir -p "$RECORDING_TO"
+    "$LAB" sh box1 'tar -c -C /root recording' | tar -x -C "$RECORDING_TO"
+    "$LAB" sh box$alone 'tar -c -C /root steps' | tar -x -C "$RECORDING_TO"
+fi

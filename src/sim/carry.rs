@@ -234,7 +234,7 @@ impl World {
 
     /// The model's side of the seam.
     fn apply(&mut self, at: BoxId, step: &Step) -> Result<(), StepError> {
-        let zeroes = self.boxes[at].zeroes;
+        let (zeroes, nine) = (self.boxes[at].zeroes, self.version.is_9());
         let (machine, kernels) = (&mut self.boxes[at], &mut self.kernels);
         match step {
             Step::ClaimDisk { pool, device, ident } => machine.storage.claim(pool, device, ident),
@@ -255,6 +255,12 @@ impl World {
                 Ok(())
             }
             Step::RemoveLv { lv } => machine.storage.remove(lv, kernels),
+            Step::Down { resource, .. } if machine.readers.contains(resource) => {
+                Err(failed(StepClass::Busy, format!("{resource} is open")))
+            }
+            Step::Demote { resource } if !nine && machine.readers.contains(resource) => {
+                Err(failed(StepClass::Busy, format!("{resource} is open")))
+            }
             Step::Down { resource, minor } => kernels.down(at, resource, *minor),
             Step::Adjust { resource } => self.adjust(at, resource),
             Step::Seed { resource, how } => self.with_file(at, resource)?.seed(at, resource, *how),

@@ -60,6 +60,8 @@ pub struct Machine {
     pub mind: Option<Mind>,
     /// Counts the daemon's lives: what belongs to an older one is dropped.
     pub life: u64,
+    /// Resources that somebody has open for reading only.
+    pub readers: Vec<String>,
     /// The meta resource is mounted here: it stays so when the daemon dies.
     pub mounted: bool,
     /// These disks give zeroes where holes are punched.
@@ -146,6 +148,7 @@ impl Machine {
             unsaved: VecDeque::new(),
             mind: None,
             life: 0,
+            readers: Vec::new(),
             mounted: false,
             zeroes,
             fault: None,

@@ -166,6 +166,7 @@ pub const ALONE: &[Contract] = contracts![
     Up -> Ready: resources::the_first_copy_is_made_once,
     Ready -> Ready: uses::it_is_used_where_it_is_primary,
     Ready -> Ready: uses::opening_promotes_with_drbd_9_only,
+    Ready -> Ready: uses::a_reader_is_a_user_too,
     Ready -> Ready: uses::what_has_data_is_not_made_anew,
     Ready -> Ready: uses::a_device_grows_in_use_and_keeps_what_it_has,
     Ready -> Down: uses::what_is_down_is_gone_from_the_kernel_only,

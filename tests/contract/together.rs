@@ -19,7 +19,7 @@ use super::{
 /// Another volume of the same boxes.
 const LATE: &str = "late";
 const LATE_MINOR: u32 = 1001;
-const LATE_SIZE: Size = Size(24 * MIB);
+const LATE_SIZE: Size = Size(8 * MIB);
 
 /// Which of the boxes this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
