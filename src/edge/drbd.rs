@@ -224,7 +224,9 @@ impl Drbd {
             return call(cmd); // somebody made it so meanwhile, and wants it so
         }
         if found.peers.values().any(|peer| peer.connection != ConnectionState::Connected) {
-            return Err(refused(format!("{resource} is Primary nowhere and not connected: it is not resized")));
+            return Err(refused(format!(
+                "{resource} is Primary nowhere and not connected: it is not resized"
+            )));
         }
         call(&self.drbdadm(resource).args(["primary", resource]))?;
         let resized = call(cmd);

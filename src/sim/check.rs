@@ -65,7 +65,7 @@ pub struct Checker {
     /// What each leader decides from: with what is not durable yet.
     tips: BTreeMap<BoxId, Records>,
     /// All that were, in order.
-    history: Vec<Records>,
+    history: Vec<(Stamp, Records)>,
     asked: BTreeMap<u64, Asked>,
     epochs: BTreeMap<u64, (BoxId, u64)>,
     looked_ms: u64,
@@ -122,7 +122,9 @@ impl Checker {
         });
         let Some(stamp) = stamp else { return self.fail(3, "a commit has no stamp".to_owned()) };
         if self.durable.is_empty() {
-            apply(self.tips.entry(at).or_default(), false, txn);
+            let tip = self.tips.entry(at).or_default();
+            apply(tip, false, txn);
+            self.history.push((stamp, tip.clone()));
             return; // the founding one
         }
         let tip = self.tips.entry(at).or_default();
@@ -140,6 +142,7 @@ impl Checker {
             }
         }
         apply(tip, false, txn);
+        self.history.push((stamp, tip.clone()));
         if let Some(text) = strange {
             self.fail(3, text);
         }
@@ -161,7 +164,7 @@ impl Checker {
                 self.fail(3, format!("{wish:?} was answered before its commit {by:?} was durable"));
             }
             // It was so when it was looked at, which was after it was asked.
-            (Ok(()), None) if !self.history.iter().skip(since).any(|then| holds(&wish, &id, then)) => {
+            (Ok(()), None) if !self.was_so(since, &wish, &id) => {
                 self.fail(3, format!("{wish:?} was granted and is not so"));
             }
             (Err(refusal), Some(by)) if refusal.errno != Errno::TimedOut => {
@@ -177,6 +180,13 @@ impl Checker {
             }
             (Ok(()) | Err(_), _) => {}
         }
+    }
+
+    /// Whether it was so in some durable commit after the first `since`, of which several may be one write to the disk.
+    fn was_so(&self, since: usize, wish: &Wish, id: &str) -> bool {
+        let durable = stamp_of(&self.durable);
+        let then = self.history.iter().skip(since).filter(|(stamp, _)| *stamp <= durable);
+        then.into_iter().any(|(_, records)| holds(wish, id, records))
     }
 
     /// A wish that was made on a box whose daemon lived on, and was not answered.
@@ -199,7 +209,6 @@ impl Checker {
         self.check_sizes(before, after);
         self.check_numbers(before, after);
         self.durable = after.clone();
-        self.history.push(after.clone());
     }
 
     fn check_sizes(&mut self, before: &Records, after: &Records) {

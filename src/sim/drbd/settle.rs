@@ -128,13 +128,13 @@ impl Cluster {
         !found.is_empty()
     }
 
-    /// Who is connected to a Primary only by way of others misses its writes.
+    /// Who is connected to a Primary (one with quorum) only by way of others misses its writes.
     fn outdate_weak(&mut self, world: &World) -> bool {
         let mut any = false;
         let primaries: Vec<BoxId> = self
             .nodes
             .iter()
-            .filter(|(_, n)| n.role == Role::Primary && n.has_data())
+            .filter(|(_, n)| n.role == Role::Primary && n.has_data() && n.quorum)
             .map(|(at, _)| *at)
             .collect();
         for primary in primaries.into_iter().filter(|at| !self.waits(*at)).collect::<Vec<_>>() {
@@ -156,7 +156,8 @@ impl Cluster {
     pub(super) fn is_weak(&self, at: BoxId, world: &World) -> bool {
         let Some(node) = self.nodes.get(&at) else { return false };
         let away = |other: BoxId| node.link_to(other).is_some_and(|link| !link.is_up());
-        let primary = |other: &BoxId| self.nodes.get(other).is_some_and(|n| n.role == Role::Primary);
+        let primary =
+            |other: &BoxId| self.nodes.get(other).is_some_and(|n| n.role == Role::Primary && n.quorum);
         node.links.iter().any(|link| !link.is_up())
             && self.component(at, world).into_iter().any(|other| primary(&other) && away(other))
     }
