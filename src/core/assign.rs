@@ -228,7 +228,7 @@ fn assign_meta(world: &World<'_>, drbd: DrbdVersion) -> Txn {
     }
     let mut a = old.clone();
     a.born = a.born || has_up_to_date(world, &a);
-    if !is_whole(world, old, drbd) {
+    if !is_whole(world, &a, drbd) {
         return changed(Some(old), a, Vec::new());
     }
     let replicas = replicas.min(a.diskful().count() + 1);

@@ -20,7 +20,7 @@ pub struct Case<'a> {
 
 type Check = fn(&Case<'_>) -> Result<(), String>;
 
-pub const CHECKS: [Check; 18] = [
+pub const CHECKS: [Check; 19] = [
     orders_that_may_be_old_only_bring_up,
     what_is_unknown_is_left_alone,
     only_who_has_a_part_acts,
@@ -39,6 +39,7 @@ pub const CHECKS: [Check; 18] = [
     steps_come_in_an_order_that_works,
     no_step_undoes_another,
     what_is_right_is_left_alone,
+    what_is_called_gone_is_gone,
 ];
 
 /// The first check that fails, in words.
@@ -403,6 +404,23 @@ fn what_is_right_is_left_alone(case: &Case<'_>) -> Result<(), String> {
     require(!is_right(case) || case.steps().is_empty(), 11, || "steps although all is as it should be".to_owned())
 }
 
+/// A leave whose box says that nothing is left is forgotten, and its numbers are given away.
+fn what_is_called_gone_is_gone(case: &Case<'_>) -> Result<(), String> {
+    let report = case.report();
+    for key in &case.part.cleared {
+        let leave = case.here.world.intent.leaves.get(key).ok_or("invariant 6: a leave that there is not is gone")?;
+        let (Some(vgs), Some(drbd)) = (report.vgs.known(), report.drbd.known()) else {
+            return Err("invariant 2: called gone from facts that are not known".to_owned());
+        };
+        let there = leave.leg.pool.as_ref().is_none_or(|pool| vgs.contains_key(pool));
+        let mut lvs = vgs.values().flat_map(|vg| &vg.lvs);
+        let lv = lvs.any(|lv| lv.id == leave.id && lv.generation == leave.leg.generation);
+        let up = drbd.get(&leave.resource).is_some_and(|r| r.devices.values().any(|d| d.minor == leave.minor));
+        require(case.here.current && there && !lv && !up, 6, || format!("{key} is called gone and may not be"))?;
+    }
+    Ok(())
+}
+
 /// This box has all that it should have of the resource, and nothing else of it. Told from the records alone.
 pub fn is_right(case: &Case<'_>) -> bool {
     let report = case.report();
@@ -422,7 +440,7 @@ pub fn is_right(case: &Case<'_>) -> bool {
     let (Some(version), Some((resource, device))) = (report.drbd_version, case.running()) else { return false };
     let lv_right = leg.pool.as_ref().is_none_or(|pool| {
         let lv = report.lv(pool, &a.id, leg.generation);
-        lv.is_some_and(|lv| !lv.fresh && lv.active && lv.size >= conf::lv_size_for(a.size, version))
+        lv.is_some_and(|lv| !lv.fresh && lv.size >= conf::lv_size_for(a.size, version))
     });
     let crc = conf::crc(&conf::render(a, &case.here.world.intent.members, version));
     let disk = if leg.pool.is_some() { DiskState::UpToDate } else { DiskState::Diskless };

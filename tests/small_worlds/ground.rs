@@ -212,10 +212,6 @@ impl Wanted {
         let crc = a.map_or(0, |a| conf::crc(&conf::render(&a, &intent.members, version(order.major))));
         Self { nth, order, intent, crc }
     }
-
-    pub fn a(&self) -> Option<&Assignment> {
-        self.intent.assignments.values().next()
-    }
 }
 
 fn assignment(nth: Nth, order: &Order) -> Option<Assignment> {

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod checks;
+mod decide;
 mod every;
 mod ground;
 mod plans;
 mod quiet;
+mod regressions;

@@ -258,7 +258,7 @@ fn whatever_this_box_finds_it_makes_and_removes_only_what_it_should() {
                 2 => KernelIs::NoDevice,
                 _ => KernelIs::Up {
                     minor: every.of(&[Whose::Own, Whose::Old, Whose::Other]),
-                    disk: every.of(list(&[D::Diskless, D::Failed, D::Inconsistent, D::UpToDate, D::Other], &DISKS)),
+                    disk: every.of(list(&[D::Diskless, D::Inconsistent, D::UpToDate, D::Other], &DISKS)),
                     role: every.of(&[Role::Secondary, Role::Primary]),
                     full: !order.grown || every.flag(),
                 },
@@ -269,7 +269,7 @@ fn whatever_this_box_finds_it_makes_and_removes_only_what_it_should() {
                 lv: every.of(&LVS),
                 conf: every.of(&CONFS),
                 kernel,
-                links: every.of(list(&ALIKE[1..], &ALIKE)),
+                links: every.of(list(&ALIKE[2..], &ALIKE)),
                 surplus: false,
                 others: if order.born { GOOD.others } else { [there(LvIs::Zeroed, Some(D::Inconsistent)); 2] },
             };
