@@ -23,7 +23,10 @@ fn no_invariant_breaks_under_any_of_the_seeds() {
         }
     }
     println!("{seeds} seeds: {done:?}");
-    assert!(done.granted > seeds && done.refused > seeds && done.steps > 10 * seeds, "the runs do little: {done:?}");
+    assert!(
+        done.granted > seeds && done.refused > seeds && done.steps > 10 * seeds,
+        "the runs do little: {done:?}"
+    );
 }
 
 #[test]

@@ -19,8 +19,15 @@ fn each_broken_rule_is_found_and_each_invariant_finds_one() {
         let failure = (0..SEEDS).find_map(|seed| simulate::run(seed, LENGTH).err());
         mutant::set("");
         let Some(failure) = failure else { panic!("{name}: not found in {SEEDS} runs") };
-        println!("{name}: invariant {} in run {}: {}", failure.broken.invariant, failure.seed, failure.broken.text);
-        assert!(breaks.contains(&failure.broken.invariant), "{name} breaks {breaks:?}, found was {:?}", failure.broken);
+        println!(
+            "{name}: invariant {} in run {}: {}",
+            failure.broken.invariant, failure.seed, failure.broken.text
+        );
+        assert!(
+            breaks.contains(&failure.broken.invariant),
+            "{name} breaks {breaks:?}, found was {:?}",
+            failure.broken
+        );
         found.insert(failure.broken.invariant);
     }
     assert_eq!(found.into_iter().collect::<Vec<_>>(), (1..=11).collect::<Vec<u8>>());

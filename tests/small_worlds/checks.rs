@@ -99,9 +99,10 @@ impl<'a> Case<'a> {
 
 fn lv_of(step: &Step) -> Option<&LvRef> {
     match step {
-        Step::CreateLv { lv, .. } | Step::CreateMd { lv, .. } | Step::GrowLv { lv, .. } | Step::RemoveLv { lv } => {
-            Some(lv)
-        }
+        Step::CreateLv { lv, .. }
+        | Step::CreateMd { lv, .. }
+        | Step::GrowLv { lv, .. }
+        | Step::RemoveLv { lv } => Some(lv),
         Step::ClaimDisk { .. } | Step::WriteConf { .. } | Step::Adjust { .. } | Step::Seed { .. } => None,
         Step::Promote { .. } | Step::Demote { .. } | Step::Resize { .. } | Step::Down { .. } => None,
         Step::RemoveConf { .. } => None,
@@ -110,7 +111,9 @@ fn lv_of(step: &Step) -> Option<&LvRef> {
 
 fn resource_of(step: &Step) -> Option<&str> {
     match step {
-        Step::WriteConf { resource, .. } | Step::Adjust { resource } | Step::Seed { resource, .. } => Some(resource),
+        Step::WriteConf { resource, .. } | Step::Adjust { resource } | Step::Seed { resource, .. } => {
+            Some(resource)
+        }
         Step::Promote { resource } | Step::Demote { resource } | Step::Resize { resource } => Some(resource),
         Step::Down { resource, .. } | Step::RemoveConf { resource } => Some(resource),
         Step::ClaimDisk { .. } | Step::CreateLv { .. } | Step::CreateMd { .. } => None,
@@ -141,8 +144,10 @@ fn what_is_unknown_is_left_alone(case: &Case<'_>) -> Result<(), String> {
     let diskful = case.leg().is_some_and(|(_, leg)| leg.pool.is_some());
     case.each(|step| {
         let brings_up = matches!(step, Step::WriteConf { .. } | Step::Adjust { .. });
-        let version = report.drbd_version.is_some() || !(brings_up || lv_of(step).is_some()) || is_removal(step);
-        let known = rest && version && (vgs || brings_up && !diskful || is_about_the_kernel(step) && !diskful);
+        let version =
+            report.drbd_version.is_some() || !(brings_up || lv_of(step).is_some()) || is_removal(step);
+        let known =
+            rest && version && (vgs || brings_up && !diskful || is_about_the_kernel(step) && !diskful);
         require(known, 2, || format!("{step}, from facts that are not known"))
     })
 }
@@ -229,8 +234,9 @@ fn metadata_is_made_on_fresh_lvs_only(case: &Case<'_>) -> Result<(), String> {
         match step {
             Step::CreateLv { lv, .. } => made = Some(lv),
             Step::CreateMd { lv, .. } => {
-                let fresh =
-                    case.lv_named(lv).is_some_and(|l| l.fresh && l.id == lv.id && l.generation == lv.generation);
+                let fresh = case
+                    .lv_named(lv)
+                    .is_some_and(|l| l.fresh && l.id == lv.id && l.generation == lv.generation);
                 require(fresh || made == Some(lv), 1, || format!("{step}, which is not fresh"))?;
             }
             _ => {}
@@ -257,7 +263,9 @@ fn what_is_another_s_is_left_alone(case: &Case<'_>) -> Result<(), String> {
         let lv = lv_of(step).and_then(|lv| Some((lv, case.lv_named(lv)?)));
         let same = lv.is_none_or(|(lv, there)| lv.id == there.id && lv.generation == there.generation);
         require(same, 2, || format!("{step}, which is another's LV"))?;
-        let Some(resource) = case.report().resource(case.resource).filter(|_| !is_removal(step)) else { return Ok(()) };
+        let Some(resource) = case.report().resource(case.resource).filter(|_| !is_removal(step)) else {
+            return Ok(());
+        };
         let minor = case.leg().map(|(a, _)| a.minor);
         let own = resource.devices.values().all(|d| Some(d.minor) == minor);
         require(own, 5, || format!("{step} while the kernel has another's resource of that name"))
@@ -294,7 +302,9 @@ fn copies_are_called_equal_only_if_they_are(case: &Case<'_>) -> Result<(), Strin
         };
         require(zeroed(case.report(), leg), 1, || "called equal, and this one is not zeroed".to_owned())?;
         for (leg, report) in case.other_replicas(a) {
-            require(report.is_some_and(|r| zeroed(r, leg)), 1, || "called equal, and one is not zeroed".to_owned())?;
+            require(report.is_some_and(|r| zeroed(r, leg)), 1, || {
+                "called equal, and one is not zeroed".to_owned()
+            })?;
             let linked = case.link(leg).is_some_and(|p| {
                 let disk = p.devices.get(&0).map(|d| d.disk);
                 p.connection == ConnectionState::Connected && disk == Some(DiskState::Inconsistent)
@@ -313,7 +323,8 @@ fn lvs_grow_under_an_attached_replica_only(case: &Case<'_>) -> Result<(), String
         let Some((a, _)) = case.leg() else { return Err(format!("invariant 9: {step} without a leg")) };
         let version = case.report().drbd_version.ok_or("invariant 2: an LV grows for no DRBD")?;
         require(*size == conf::lv_size_for(a.size, version), 9, || format!("{step}, not as assigned"))?;
-        let attached = [DiskState::UpToDate, DiskState::Inconsistent, DiskState::Outdated, DiskState::Consistent];
+        let attached =
+            [DiskState::UpToDate, DiskState::Inconsistent, DiskState::Outdated, DiskState::Consistent];
         let disk = case.running().filter(|(_, d)| d.minor == a.minor).map(|(_, d)| d.disk);
         require(a.born && disk.is_some_and(|d| attached.contains(&d)), 9, || format!("{step} under {disk:?}"))
     })
@@ -333,10 +344,14 @@ fn a_device_grows_when_all_can(case: &Case<'_>) -> Result<(), String> {
         require(a.born && small, 9, || format!("{step} of what is not small"))?;
         require(large(case.report(), leg), 9, || format!("{step} over a small LV here"))?;
         for (leg, report) in case.other_replicas(a) {
-            require(report.is_some_and(|r| large(r, leg)), 9, || format!("{step} over a small LV elsewhere"))?;
+            require(report.is_some_and(|r| large(r, leg)), 9, || {
+                format!("{step} over a small LV elsewhere")
+            })?;
             let link = case.link(leg).filter(|p| p.connection == ConnectionState::Connected);
             let replication = link.and_then(|p| p.devices.get(&0)).map(|d| d.replication);
-            require(replication == Some(ReplicationState::Established), 7, || format!("{step} without a link"))?;
+            require(replication == Some(ReplicationState::Established), 7, || {
+                format!("{step} without a link")
+            })?;
         }
         Ok(())
     })
@@ -355,13 +370,20 @@ fn primary_is_who_was_told(case: &Case<'_>) -> Result<(), String> {
         let told = told.ok_or_else(|| format!("invariant 5: {step} of no volume"))? == Some(case.here.me);
         require(told == up, 5, || format!("{step}, against what was told"))?;
         let is = case.running().map(|(r, d)| (r.role == Role::Primary, d.disk));
-        let fits = if up { is == Some((false, DiskState::UpToDate)) } else { is.is_some_and(|(primary, _)| primary) };
+        let fits = if up {
+            is == Some((false, DiskState::UpToDate))
+        } else {
+            is.is_some_and(|(primary, _)| primary)
+        };
         require(fits, 8, || format!("{step} of what is {is:?}"))
     })
 }
 
 fn never_two_primaries(case: &Case<'_>) -> Result<(), String> {
-    let another = case.report().resource(case.resource).is_some_and(|r| r.peers.values().any(|p| p.role == Role::Primary));
+    let another = case
+        .report()
+        .resource(case.resource)
+        .is_some_and(|r| r.peers.values().any(|p| p.role == Role::Primary));
     case.each(|step| {
         let promotes = matches!(step, Step::Promote { .. } | Step::Seed { how: SeedHow::Force, .. });
         require(!promotes || !another, 1, || format!("{step}, and a peer is Primary"))
@@ -401,22 +423,28 @@ fn no_step_undoes_another(case: &Case<'_>) -> Result<(), String> {
 }
 
 fn what_is_right_is_left_alone(case: &Case<'_>) -> Result<(), String> {
-    require(!is_right(case) || case.steps().is_empty(), 11, || "steps although all is as it should be".to_owned())
+    require(!is_right(case) || case.steps().is_empty(), 11, || {
+        "steps although all is as it should be".to_owned()
+    })
 }
 
 /// A leave whose box says that nothing is left is forgotten, and its numbers are given away.
 fn what_is_called_gone_is_gone(case: &Case<'_>) -> Result<(), String> {
     let report = case.report();
     for key in &case.part.cleared {
-        let leave = case.here.world.intent.leaves.get(key).ok_or("invariant 6: a leave that there is not is gone")?;
+        let leave =
+            case.here.world.intent.leaves.get(key).ok_or("invariant 6: a leave that there is not is gone")?;
         let (Some(vgs), Some(drbd)) = (report.vgs.known(), report.drbd.known()) else {
             return Err("invariant 2: called gone from facts that are not known".to_owned());
         };
         let there = leave.leg.pool.as_ref().is_none_or(|pool| vgs.contains_key(pool));
         let mut lvs = vgs.values().flat_map(|vg| &vg.lvs);
         let lv = lvs.any(|lv| lv.id == leave.id && lv.generation == leave.leg.generation);
-        let up = drbd.get(&leave.resource).is_some_and(|r| r.devices.values().any(|d| d.minor == leave.minor));
-        require(case.here.current && there && !lv && !up, 6, || format!("{key} is called gone and may not be"))?;
+        let up =
+            drbd.get(&leave.resource).is_some_and(|r| r.devices.values().any(|d| d.minor == leave.minor));
+        require(case.here.current && there && !lv && !up, 6, || {
+            format!("{key} is called gone and may not be")
+        })?;
     }
     Ok(())
 }
@@ -424,7 +452,8 @@ fn what_is_called_gone_is_gone(case: &Case<'_>) -> Result<(), String> {
 /// This box has all that it should have of the resource, and nothing else of it. Told from the records alone.
 pub fn is_right(case: &Case<'_>) -> bool {
     let report = case.report();
-    let (Some(vgs), Some(conf), Some(drbd)) = (report.vgs.known(), report.conf.known(), report.drbd.known()) else {
+    let (Some(vgs), Some(conf), Some(drbd)) = (report.vgs.known(), report.conf.known(), report.drbd.known())
+    else {
         return false;
     };
     let lvs = || vgs.values().flat_map(|vg| &vg.lvs);
@@ -437,14 +466,17 @@ pub fn is_right(case: &Case<'_>) -> bool {
         return false;
     }
     let Some((a, leg)) = case.leg() else { return true };
-    let (Some(version), Some((resource, device))) = (report.drbd_version, case.running()) else { return false };
+    let (Some(version), Some((resource, device))) = (report.drbd_version, case.running()) else {
+        return false;
+    };
     let lv_right = leg.pool.as_ref().is_none_or(|pool| {
         let lv = report.lv(pool, &a.id, leg.generation);
         lv.is_some_and(|lv| !lv.fresh && lv.size >= conf::lv_size_for(a.size, version))
     });
     let crc = conf::crc(&conf::render(a, &case.here.world.intent.members, version));
     let disk = if leg.pool.is_some() { DiskState::UpToDate } else { DiskState::Diskless };
-    let mut legs = a.legs.iter().filter(|(name, l)| *name != case.here.me && (l.pool.is_some() || leg.pool.is_some()));
+    let mut legs =
+        a.legs.iter().filter(|(name, l)| *name != case.here.me && (l.pool.is_some() || leg.pool.is_some()));
     let linked = |p: Option<&Peer>| p.is_some_and(|p| p.connection != ConnectionState::StandAlone);
     let links = if version.is_9() {
         let count = legs.clone().count();

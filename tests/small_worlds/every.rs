@@ -15,7 +15,11 @@ pub struct Every {
 impl Every {
     /// Goes on to the next combination; false when all have been.
     pub fn more(&mut self) -> bool {
-        assert_eq!(self.asked, self.digits.len(), "a pass asked for less than the one before, for the same answers");
+        assert_eq!(
+            self.asked,
+            self.digits.len(),
+            "a pass asked for less than the one before, for the same answers"
+        );
         self.asked = 0;
         if !std::mem::replace(&mut self.begun, true) {
             return true;

@@ -8,7 +8,9 @@ use std::{
 
 use holdfast::core::{
     conf,
-    drbd::{ConnectionState, Device, DiskState, DrbdVersion, Peer, PeerDevice, ReplicationState, Resource, Role},
+    drbd::{
+        ConnectionState, Device, DiskState, DrbdVersion, Peer, PeerDevice, ReplicationState, Resource, Role,
+    },
     facts::{Known, Lv, Report, Vg},
     intent::*,
     names::*,
@@ -207,7 +209,8 @@ impl Wanted {
             intent.apply(&[Change::Put(Record::Member(member))]);
         }
         let a = assignment(nth, &order);
-        let records = a.iter().cloned().map(Record::Assignment).chain(volume(nth, &order)).chain(leave(nth, &order));
+        let records =
+            a.iter().cloned().map(Record::Assignment).chain(volume(nth, &order)).chain(leave(nth, &order));
         intent.apply(&records.map(Change::Put).collect::<Vec<_>>());
         let crc = a.map_or(0, |a| conf::crc(&conf::render(&a, &intent.members, version(order.major))));
         Self { nth, order, intent, crc }
@@ -319,7 +322,8 @@ impl Seen {
 /// This box's part of the one resource that `intent` is about.
 pub fn part(here: &Here<'_>, resource: &str, crc: u32) -> Part {
     let intent = here.world.intent;
-    let leaves: Vec<_> = intent.leaves.iter().filter(|(_, l)| &l.on == here.me && l.resource == resource).collect();
+    let leaves: Vec<_> =
+        intent.leaves.iter().filter(|(_, l)| &l.on == here.me && l.resource == resource).collect();
     let a = intent.assignment_of(resource).and_then(|a| Some((a, a.legs.get(here.me)?)));
     plan(here, resource, &leaves, a, crc)
 }
@@ -416,7 +420,10 @@ fn peers(w: &Wanted, facts: &Facts) -> BTreeMap<u8, Peer> {
         peers.insert(id, peer(connection, replication, disk, role));
     }
     if facts.surplus && w.order.major >= 9 {
-        peers.insert(6, peer(ConnectionState::Connecting, ReplicationState::Off, DiskState::DUnknown, Role::Unknown));
+        peers.insert(
+            6,
+            peer(ConnectionState::Connecting, ReplicationState::Off, DiskState::DUnknown, Role::Unknown),
+        );
     }
     peers
 }

@@ -1,220 +1,27 @@
 //! Plans from all small states. Each test's product is complete within what it lists; what it holds still is said there.
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
 use holdfast::core::{
-    drbd::{ConnectionState, DiskState, ReplicationState, Role},
+    drbd::{DiskState as D, Role},
+    facts::Known,
+    intent::Intent,
     planned::Planned,
-    step::Job,
+    step::{Job, Step},
 };
 
 use crate::{
     checks::{Case, check},
     every::Every,
     ground::*,
+    states::*,
 };
-
-use ConnectionState as C;
-use DiskState as D;
-use ReplicationState as R;
-
-/// Whether the long lists are walked.
-pub fn all() -> bool {
-    std::env::var("HOLDFAST_SMALL").is_ok_and(|word| word == "all")
-}
-
-/// The long list, or the short one.
-pub fn list<T: Copy>(short: &'static [T], long: &'static [T]) -> &'static [T] {
-    if all() { long } else { short }
-}
-
-const NO: Seat = Seat::No;
-const DISK: Seat = Seat::Replica;
-const VOTE: Seat = Seat::Voter;
-
-/// Who can have what. DRBD 8.4 knows two replicas and no voters.
-pub const SEATS_9: [[Seat; 3]; 8] = [
-    [NO, DISK, NO],
-    [DISK, DISK, NO],
-    [NO, DISK, DISK],
-    [DISK, DISK, VOTE],
-    [DISK, DISK, DISK],
-    [DISK, VOTE, DISK],
-    [VOTE, DISK, VOTE],
-    [DISK, VOTE, VOTE],
-];
-pub const SEATS_84: [[Seat; 3]; 3] = [[NO, DISK, NO], [DISK, DISK, NO], [NO, DISK, DISK]];
-
-pub const DISKS: [D; 11] = [
-    D::Diskless,
-    D::Attaching,
-    D::Detaching,
-    D::Failed,
-    D::Negotiating,
-    D::Inconsistent,
-    D::Outdated,
-    D::DUnknown,
-    D::Consistent,
-    D::UpToDate,
-    D::Other,
-];
-const CONNECTIONS: [C; 11] = [
-    C::StandAlone,
-    C::Disconnecting,
-    C::Unconnected,
-    C::Timeout,
-    C::BrokenPipe,
-    C::NetworkFailure,
-    C::ProtocolError,
-    C::TearDown,
-    C::Connecting,
-    C::Connected,
-    C::Other,
-];
-const REPLICATIONS: [R; 16] = [
-    R::Off,
-    R::Established,
-    R::StartingSyncS,
-    R::StartingSyncT,
-    R::WFBitMapS,
-    R::WFBitMapT,
-    R::WFSyncUUID,
-    R::SyncSource,
-    R::SyncTarget,
-    R::VerifyS,
-    R::VerifyT,
-    R::PausedSyncS,
-    R::PausedSyncT,
-    R::Ahead,
-    R::Behind,
-    R::Other,
-];
-const ROLES: [Role; 4] = [Role::Secondary, Role::Primary, Role::Unknown, Role::Other];
-
-pub const fn link(disk: D) -> LinkIs {
-    LinkIs::There(C::Connected, R::Established, disk, Role::Secondary)
-}
-
-pub const CONNECTING: LinkIs = LinkIs::There(C::Connecting, R::Off, D::DUnknown, Role::Unknown);
-pub const ALONE: LinkIs = LinkIs::There(C::StandAlone, R::Off, D::DUnknown, Role::Unknown);
-pub const TO_PRIMARY: LinkIs = LinkIs::There(C::Connected, R::Established, D::UpToDate, Role::Primary);
-
-/// One link by classes.
-pub const LINKS: [LinkIs; 14] = [
-    LinkIs::Missing,
-    ALONE,
-    CONNECTING,
-    link(D::Inconsistent),
-    link(D::UpToDate),
-    link(D::Outdated),
-    link(D::Consistent),
-    link(D::Diskless),
-    TO_PRIMARY,
-    LinkIs::There(C::Connected, R::Established, D::Inconsistent, Role::Primary),
-    LinkIs::There(C::Connected, R::Established, D::Diskless, Role::Primary),
-    LinkIs::There(C::Connected, R::SyncSource, D::Inconsistent, Role::Secondary),
-    LinkIs::There(C::Connected, R::SyncTarget, D::UpToDate, Role::Secondary),
-    LinkIs::There(C::Other, R::Other, D::Other, Role::Other),
-];
-
-/// Both links the same.
-const ALIKE: [[LinkIs; 2]; 4] =
-    [[CONNECTING; 2], [link(D::UpToDate); 2], [link(D::Inconsistent); 2], [TO_PRIMARY; 2]];
-
-pub const fn there(lv: LvIs, disk: Option<D>) -> OtherIs {
-    OtherIs::There { lv, disk, trouble: false }
-}
-
-/// One other box by classes.
-pub const OTHERS: [OtherIs; 10] = [
-    OtherIs::Away,
-    there(LvIs::Unknown, None),
-    there(LvIs::Absent, None),
-    there(LvIs::Fresh, None),
-    there(LvIs::Zeroed, Some(D::Inconsistent)),
-    there(LvIs::NotZeroed, Some(D::Inconsistent)),
-    there(LvIs::Small, Some(D::UpToDate)),
-    there(LvIs::Zeroed, Some(D::UpToDate)),
-    OtherIs::There { lv: LvIs::Zeroed, disk: Some(D::Inconsistent), trouble: true },
-    OtherIs::There { lv: LvIs::Zeroed, disk: Some(D::UpToDate), trouble: true },
-];
-
-const LVS: [LvIs; 13] = [
-    LvIs::Unknown,
-    LvIs::NoVg,
-    LvIs::Absent,
-    LvIs::Fresh,
-    LvIs::FreshSmall,
-    LvIs::Zeroed,
-    LvIs::NotZeroed,
-    LvIs::Small,
-    LvIs::Inactive,
-    LvIs::Foreign,
-    LvIs::OtherLife,
-    LvIs::Old,
-    LvIs::OtherPool,
-];
-const CONFS: [ConfIs; 4] = [ConfIs::Unknown, ConfIs::Absent, ConfIs::Right, ConfIs::Stale];
-
-pub const PLAIN: Order = Order {
-    major: 9,
-    meta: false,
-    seats: None,
-    born: true,
-    seed: 0,
-    grown: false,
-    generation: 1,
-    primary: Told::Nobody,
-    goes: Goes::Nothing,
-};
-
-/// A replica that is in order.
-pub const GOOD: Facts = Facts {
-    version_known: true,
-    current: true,
-    lv: LvIs::Zeroed,
-    conf: ConfIs::Right,
-    kernel: KernelIs::Up { minor: Whose::Own, disk: D::UpToDate, role: Role::Secondary, full: true },
-    links: [link(D::UpToDate), link(D::UpToDate)],
-    surplus: false,
-    others: [there(LvIs::Zeroed, Some(D::UpToDate)), there(LvIs::Zeroed, Some(D::UpToDate))],
-};
-
-/// Every phase that a volume can be in, seen from box2.
-pub fn orders() -> Vec<Order> {
-    let (mut every, mut found) = (Every::default(), Vec::new());
-    while every.more() {
-        let major = every.of(&[9, 8]);
-        let seats: Vec<Option<[Seat; 3]>> = match major {
-            9 => SEATS_9.map(Some).into_iter().chain([None, Some([DISK, NO, DISK])]).collect(),
-            _ => SEATS_84.map(Some).into_iter().chain([None, Some([DISK, NO, DISK])]).collect(),
-        };
-        let seats = every.of(&seats);
-        let mine = seats.map_or(NO, |s| s[ME]);
-        let goes: &[Goes] = match (seats, mine, major) {
-            (_, DISK | VOTE, 9) => &[Goes::Nothing, Goes::Old(DISK), Goes::Old(VOTE)],
-            (_, DISK | VOTE, _) => &[Goes::Nothing, Goes::Old(DISK)],
-            (_, NO, 9) => &[Goes::Nothing, Goes::This(DISK), Goes::This(VOTE), Goes::Old(DISK)],
-            (_, NO, _) => &[Goes::Nothing, Goes::This(DISK), Goes::Old(DISK)],
-        };
-        let goes = every.of(goes);
-        let mut order = Order { major, seats, goes, ..PLAIN };
-        if mine != NO {
-            let meta = goes == Goes::Nothing && every.flag();
-            // Unborn with the seed here or elsewhere; born; born and made larger.
-            let (born, grown, seed) = every.of(&[(false, false, ME), (false, false, 0), (true, false, 0), (true, true, 0)]);
-            let generation = if goes == Goes::Nothing && mine == DISK { every.of(&[1, 2]) } else { 1 };
-            let primary = if major == 8 && born { every.of(&[Told::Nobody, Told::Me, Told::Another]) } else { Told::Nobody };
-            order = Order { meta, born, grown, seed, generation, primary, ..order };
-            if order.seats.is_some_and(|s| s[order.seed] != DISK) {
-                continue; // the seed is always a replica
-            }
-        }
-        found.push(order);
-    }
-    found
-}
 
 /// One state through `plan` and all checks.
-pub fn plan_and_check(w: &Wanted, facts: &Facts) -> Vec<holdfast::core::step::Step> {
+pub fn plan_and_check(w: &Wanted, facts: &Facts) -> Vec<Step> {
     let seen = Seen::new(w, facts);
     let me = &boxes()[ME];
     let here = seen.here(&w.intent, me);
@@ -271,7 +78,11 @@ fn whatever_this_box_finds_it_makes_and_removes_only_what_it_should() {
                 kernel,
                 links: every.of(list(&ALIKE[2..], &ALIKE)),
                 surplus: false,
-                others: if order.born { GOOD.others } else { [there(LvIs::Zeroed, Some(D::Inconsistent)); 2] },
+                others: if order.born {
+                    GOOD.others
+                } else {
+                    [there(LvIs::Zeroed, Some(D::Inconsistent)); 2]
+                },
             };
             states += 1;
             planned += u64::from(!plan_and_check(&w, &facts).is_empty());
@@ -308,7 +119,10 @@ fn without_a_module_nothing_is_built() {
 fn whatever_the_others_do_the_first_copy_and_the_larger_size_come_only_when_they_may() {
     let (mut states, mut planned) = (0, 0);
     for mut order in orders() {
-        let plain = order.goes == Goes::Nothing && order.generation == 1 && !order.meta && order.primary != Told::Another;
+        let plain = order.goes == Goes::Nothing
+            && order.generation == 1
+            && !order.meta
+            && order.primary != Told::Another;
         if !plain || order.seats.is_none_or(|s| s[ME] == NO) || order.born && !order.grown {
             continue;
         }
@@ -322,10 +136,17 @@ fn whatever_the_others_do_the_first_copy_and_the_larger_size_come_only_when_they
         while every.more() {
             let facts = Facts {
                 current: true,
-                lv: every.of(if order.born { &[LvIs::Zeroed, LvIs::Small] } else { &[LvIs::Zeroed, LvIs::NotZeroed] }),
+                lv: every.of(if order.born {
+                    &[LvIs::Zeroed, LvIs::Small]
+                } else {
+                    &[LvIs::Zeroed, LvIs::NotZeroed]
+                }),
                 kernel: KernelIs::Up {
                     minor: Whose::Own,
-                    disk: every.of(list(&[D::Inconsistent, D::UpToDate], &[D::Inconsistent, D::UpToDate, D::Outdated])),
+                    disk: every.of(list(
+                        &[D::Inconsistent, D::UpToDate],
+                        &[D::Inconsistent, D::UpToDate, D::Outdated],
+                    )),
                     role: every.of(&[Role::Secondary, Role::Primary]),
                     full: false,
                 },
@@ -359,9 +180,18 @@ fn no_word_of_drbd_s_is_taken_for_another() {
             let peer = LinkIs::There(connection, replication, every.of(&DISKS), every.of(&ROLES));
             let disk = every.of(list(&[D::Inconsistent, D::UpToDate], &DISKS));
             let facts = Facts {
-                kernel: KernelIs::Up { minor: Whose::Own, disk, role: every.of(&[Role::Secondary, Role::Primary]), full: false },
+                kernel: KernelIs::Up {
+                    minor: Whose::Own,
+                    disk,
+                    role: every.of(&[Role::Secondary, Role::Primary]),
+                    full: false,
+                },
                 links: [peer, LinkIs::Missing],
-                others: if order.born { GOOD.others } else { [there(LvIs::Zeroed, Some(D::Inconsistent)); 2] },
+                others: if order.born {
+                    GOOD.others
+                } else {
+                    [there(LvIs::Zeroed, Some(D::Inconsistent)); 2]
+                },
                 ..GOOD
             };
             states += 1;
@@ -383,15 +213,32 @@ fn kinds(nth: Nth, major: u8) -> Vec<(Wanted, Facts)> {
                 lv: every.of(&[LvIs::Absent, LvIs::Fresh, LvIs::Zeroed, LvIs::Old]),
                 conf: every.of(list(&[ConfIs::Right], &[ConfIs::Right, ConfIs::Absent])),
                 kernel: every.of(list(
-                    &[KernelIs::Absent, KernelIs::Up { minor: Whose::Other, disk: D::UpToDate, role: Role::Secondary, full: true }],
-                    &[KernelIs::Absent, KernelIs::Up { minor: Whose::Old, disk: D::UpToDate, role: Role::Secondary, full: true }],
+                    &[
+                        KernelIs::Absent,
+                        KernelIs::Up {
+                            minor: Whose::Other,
+                            disk: D::UpToDate,
+                            role: Role::Secondary,
+                            full: true,
+                        },
+                    ],
+                    &[
+                        KernelIs::Absent,
+                        KernelIs::Up {
+                            minor: Whose::Old,
+                            disk: D::UpToDate,
+                            role: Role::Secondary,
+                            full: true,
+                        },
+                    ],
                 )),
                 ..GOOD
             };
             kinds.push((w.clone(), facts));
         }
         for disk in [D::Inconsistent, D::UpToDate] {
-            let others = if order.born { GOOD.others } else { [there(LvIs::Zeroed, Some(D::Inconsistent)); 2] };
+            let others =
+                if order.born { GOOD.others } else { [there(LvIs::Zeroed, Some(D::Inconsistent)); 2] };
             let role = if order.primary == Told::Nobody { Role::Primary } else { Role::Secondary };
             kinds.push((w.clone(), Facts { kernel: up(disk, role), links: [link(disk); 2], others, ..GOOD }));
         }
@@ -399,7 +246,7 @@ fn kinds(nth: Nth, major: u8) -> Vec<(Wanted, Facts)> {
     kinds
 }
 
-fn jobs(seen: &Seen, intent: &holdfast::core::intent::Intent) -> Vec<Job> {
+fn jobs(seen: &Seen, intent: &Intent) -> Vec<Job> {
     let mut planned = Planned::default();
     planned.renew(seen.here(intent, &boxes()[ME]));
     planned.jobs().cloned().collect()
@@ -411,7 +258,8 @@ fn two_volumes_know_nothing_of_each_other() {
     let mut pairs = 0;
     for major in [8, 9] {
         let ready = |nth| {
-            let kinds: Vec<(Wanted, Seen)> = kinds(nth, major).into_iter().map(|(w, f)| (w.clone(), Seen::new(&w, &f))).collect();
+            let kinds: Vec<(Wanted, Seen)> =
+                kinds(nth, major).into_iter().map(|(w, f)| (w.clone(), Seen::new(&w, &f))).collect();
             kinds.into_iter().map(|(w, seen)| (jobs(&seen, &w.intent), w, seen)).collect::<Vec<_>>()
         };
         let (ones, others) = (ready(Nth(0)), ready(Nth(1)));
@@ -424,7 +272,7 @@ fn two_volumes_know_nothing_of_each_other() {
                 let both: Vec<Job> = jobs_one.iter().chain(jobs_other).cloned().collect();
                 let found = jobs(&seen, &intent);
                 assert_eq!(found, both, "invariant 0: {:#?}\n{:#?}", w_one.order, w_other.order);
-                let lanes: std::collections::BTreeSet<_> = found.iter().map(|j| &j.lane).collect();
+                let lanes: BTreeSet<_> = found.iter().map(|j| &j.lane).collect();
                 assert_eq!(lanes.len(), found.len(), "invariant 0: two jobs in one lane");
                 pairs += 1;
             }
@@ -434,16 +282,16 @@ fn two_volumes_know_nothing_of_each_other() {
 }
 
 /// Two worlds laid over each other.
-fn together(one: (&Wanted, &Seen), other: (&Wanted, &Seen)) -> (holdfast::core::intent::Intent, Seen) {
+fn together(one: (&Wanted, &Seen), other: (&Wanted, &Seen)) -> (Intent, Seen) {
     let mut intent = one.0.intent.clone();
     intent.apply(&other.0.intent.whole());
     let mut seen = one.1.clone();
     for (name, theirs) in &other.1.reports {
-        let report = std::sync::Arc::make_mut(seen.reports.get_mut(name).unwrap());
+        let report = Arc::make_mut(seen.reports.get_mut(name).unwrap());
         let theirs = holdfast::core::facts::Report::clone(theirs);
-        let add = |vgs: &mut holdfast::core::facts::Known<_>| {
-            if let (holdfast::core::facts::Known::Known(mine), Some(more)) = (vgs, theirs.vgs.known()) {
-                let mine: &mut std::collections::BTreeMap<_, holdfast::core::facts::Vg> = mine;
+        let add = |vgs: &mut Known<_>| {
+            if let (Known::Known(mine), Some(more)) = (vgs, theirs.vgs.known()) {
+                let mine: &mut BTreeMap<_, holdfast::core::facts::Vg> = mine;
                 for (pool, vg) in more {
                     mine.get_mut(pool).unwrap().lvs.extend(vg.lvs.iter().cloned());
                 }
@@ -456,11 +304,8 @@ fn together(one: (&Wanted, &Seen), other: (&Wanted, &Seen)) -> (holdfast::core::
     (intent, seen)
 }
 
-fn extend<V: Clone>(
-    mine: &mut holdfast::core::facts::Known<std::collections::BTreeMap<String, V>>,
-    more: &holdfast::core::facts::Known<std::collections::BTreeMap<String, V>>,
-) {
-    if let (holdfast::core::facts::Known::Known(mine), Some(more)) = (mine, more.known()) {
+fn extend<V: Clone>(mine: &mut Known<BTreeMap<String, V>>, more: &Known<BTreeMap<String, V>>) {
+    if let (Known::Known(mine), Some(more)) = (mine, more.known()) {
         mine.extend(more.clone());
     }
 }

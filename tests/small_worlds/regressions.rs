@@ -7,7 +7,8 @@ use holdfast::core::{
 
 use crate::{
     ground::*,
-    plans::{CONNECTING, GOOD, PLAIN, TO_PRIMARY, link, plan_and_check, there},
+    plans::plan_and_check,
+    states::{CONNECTING, GOOD, PLAIN, TO_PRIMARY, link, there},
 };
 
 const DISK: Seat = Seat::Replica;
@@ -49,10 +50,20 @@ fn no_first_copy_is_made_while_another_box_has_data() {
 #[test]
 fn a_volume_that_is_open_on_its_voter_grows() {
     let order = Order { seats: Some([VOTE, DISK, DISK]), grown: true, seed: ME, ..PLAIN };
-    let open = LinkIs::There(ConnectionState::Connected, ReplicationState::Established, DiskState::Diskless, Role::Primary);
-    let up = KernelIs::Up { minor: Whose::Own, disk: DiskState::UpToDate, role: Role::Secondary, full: false };
-    let others = [there(LvIs::Absent, Some(DiskState::Diskless)), there(LvIs::Zeroed, Some(DiskState::UpToDate))];
-    assert_eq!(planned(order, Facts { kernel: up, links: [open, link(DiskState::UpToDate)], others, ..GOOD }), ["resize db"]);
+    let open = LinkIs::There(
+        ConnectionState::Connected,
+        ReplicationState::Established,
+        DiskState::Diskless,
+        Role::Primary,
+    );
+    let up =
+        KernelIs::Up { minor: Whose::Own, disk: DiskState::UpToDate, role: Role::Secondary, full: false };
+    let others =
+        [there(LvIs::Absent, Some(DiskState::Diskless)), there(LvIs::Zeroed, Some(DiskState::UpToDate))];
+    assert_eq!(
+        planned(order, Facts { kernel: up, links: [open, link(DiskState::UpToDate)], others, ..GOOD }),
+        ["resize db"]
+    );
 }
 
 /// Two legs without a replica have no connection in the .res file, and were adjusted for ever to have one.
@@ -61,5 +72,8 @@ fn two_legs_without_a_replica_need_no_link() {
     let order = Order { seats: Some([DISK, VOTE, VOTE]), ..PLAIN };
     let up = KernelIs::Up { minor: Whose::Own, disk: DiskState::Diskless, role: Role::Secondary, full: true };
     let facts = Facts { lv: LvIs::Absent, kernel: up, ..GOOD };
-    assert_eq!(planned(order, Facts { links: [link(DiskState::UpToDate), LinkIs::Missing], ..facts }), [""; 0]);
+    assert_eq!(
+        planned(order, Facts { links: [link(DiskState::UpToDate), LinkIs::Missing], ..facts }),
+        [""; 0]
+    );
 }
