@@ -30,7 +30,7 @@ vm-test: release
 
 # Simulated clusters under faults, as many as asked for, on all cores.
 soak: setup
-	SEEDS=$(SEEDS) FROM=$(FROM) $(CARGO) run --quiet --release --example soak
+	SEEDS=$(SEEDS) FROM=$(FROM) $(CARGO) run --quiet --profile soak --example soak
 
 release: setup
 	$(CARGO) build --release

@@ -13,7 +13,8 @@
 //! | `host` | the seam: observe, apply |
 //! | `edge` | one file a neighbour: LVM, DRBD, udev, blkid, FUSE, peers, stores |
 //! | `local`, `keeper` | the box's own copy; the meta resource's store |
-//! | `cli` | argv |
+//! | `sim` | the model world: another host, with power, wires and time of its own |
+//! | `cli` | argv; the sandbox |
 //! | `log`, `random` | lines for journald; ids, keys and secrets |
 //!
 //! Deliberately absent: async; a consensus protocol of its own (DRBD's is used); records of operations in progress

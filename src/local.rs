@@ -41,6 +41,10 @@ pub enum LocalError {
     NoCluster,
     #[error("this box belongs to the cluster {0} already")]
     Member(String),
+    #[error(
+        "holdfast runs on this box already, and the box belongs to a cluster: see systemctl status holdfast"
+    )]
+    Runs,
     #[error("{}: {cause}", path.display())]
     File { path: PathBuf, cause: io::Error },
 }
@@ -196,7 +200,7 @@ pub fn check_new(state_dir: &Path) -> Result<(), LocalError> {
     if !dir.exists() {
         return Ok(());
     }
-    let (store, records) = Store::open(&dir)?;
+    let (store, records) = Store::open(&dir).map_err(runs)?;
     store.close()?;
     match read(&records) {
         Err(LocalError::NoCluster) => Ok(()),
@@ -206,6 +210,11 @@ pub fn check_new(state_dir: &Path) -> Result<(), LocalError> {
             Err(LocalError::Member(name))
         }
     }
+}
+
+/// Only a daemon keeps the own store open.
+pub fn runs(error: StoreError) -> LocalError {
+    if error.is_locked() { LocalError::Runs } else { error.into() }
 }
 
 fn joining_path(state_dir: &Path) -> PathBuf {

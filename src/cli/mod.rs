@@ -4,14 +4,17 @@ mod daemon;
 mod init;
 mod join;
 mod network;
+mod replay;
+mod sandbox;
 mod status;
 mod wait;
 
 use std::{
     fmt,
-    io::Write,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::OnceLock,
 };
 
 use lexopt::prelude::*;
@@ -25,19 +28,26 @@ holdfast turns a few Linux boxes with disks into one pool of replicated block de
         found a cluster on this box; DEVICE has to be blank and is the first disk of pool main
   holdfast join TOKEN [--address IP]
         make this box a member; TOKEN is what `cat /cluster/token` prints on a member
-  holdfast daemon [--detach] [--debug] [--mount DIR]
+  holdfast daemon [--detach] [--debug]
         run this box's part; under systemd: systemctl enable --now holdfast
   holdfast wait VOLUME... [--synced] [--timeout SECONDS]
-        until every VOLUME can be used, or with --synced until it has all its replicas; 0 seconds wait for ever
+        until every VOLUME can be used, or with --synced until it has all its replicas; without --timeout, or with 0,
+        for as long as that takes
   holdfast status
         boxes and volumes as a table; the same as cat /cluster/status
+  holdfast sandbox [DIR] [--boxes N] [--drbd 8|9]
+        a cluster of model boxes to play with: nothing is real but the trees, DIR/box1, DIR/box2 and so on; no root
+        needed; `help` at its prompt lists what can be done to boxes
+  holdfast replay FILE
+        walk through a script of model boxes, or what a failed test wrote down
   holdfast --help | --version
 
 Everything else is done in the tree, see /cluster/README:
   mkdir /cluster/volumes/db && echo 20G > /cluster/volumes/db/size
 
-Options of every command:
-  --state-dir DIR   where this box keeps who it is (/var/lib/holdfast)
+Options, after the command:
+  --state-dir DIR   where this box keeps who it is (/var/lib/holdfast), for every command
+  --mount DIR       where the tree is (/cluster), for daemon, wait and status
 Exit codes: 0 done, 1 failed (one sentence on standard error says why), 2 used wrongly.
 ";
 
@@ -76,9 +86,15 @@ fn fail<T>(text: impl Into<String>) -> Result<T, Failure> {
     Err(Failure { text: text.into(), code: 1 })
 }
 
-/// A line for the person; a closed pipe is no error.
+/// The first line that could not be said, and why.
+static UNSAID: OnceLock<std::io::Error> = OnceLock::new();
+
+/// A line for the person; a closed pipe is no error, and any other is one when the command ends.
 fn say(text: impl fmt::Display) {
-    drop(writeln!(std::io::stdout().lock(), "{text}"));
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => drop(UNSAID.set(error)),
+        Ok(()) | Err(_) => {}
+    }
 }
 
 /// What was given on the command line, for all commands.
@@ -90,6 +106,8 @@ struct Args {
     address: Option<String>,
     disk: Option<String>,
     timeout: Option<u64>,
+    boxes: Option<usize>,
+    drbd: Option<u8>,
     synced: bool,
     detach: bool,
     debug: bool,
@@ -116,7 +134,8 @@ impl Args {
 
 /// Runs what was asked for.
 pub fn main() -> ExitCode {
-    match dispatch(lexopt::Parser::from_env()) {
+    let said = |()| UNSAID.get().map_or(Ok(()), |why| fail(format!("standard output: {why}")));
+    match dispatch(lexopt::Parser::from_env()).and_then(said) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             drop(writeln!(std::io::stderr().lock(), "holdfast: {}", failure.text));
@@ -145,6 +164,8 @@ fn dispatch(mut parser: lexopt::Parser) -> Outcome {
         "daemon" => (daemon::run, &["detach", "debug", "mount"]),
         "wait" => (wait::run, &["synced", "timeout", "mount"]),
         "status" => (status::run, &["mount"]),
+        "sandbox" => (sandbox::run, &["boxes", "drbd"]),
+        "replay" => (replay::run, &[]),
         "help" => {
             say(HELP.trim_end());
             return Ok(());
@@ -185,6 +206,20 @@ fn parse(parser: &mut lexopt::Parser, command: &str, allowed: &[&str]) -> Result
                 let seconds = given.parse();
                 args.timeout = Some(seconds.map_err(|_| {
                     Failure::used_wrongly(format_args!("--timeout {given:?} is not a number of seconds"))
+                })?);
+            }
+            "boxes" => {
+                let given = text()?;
+                let boxes = given.parse().ok().filter(|n| (1..=16).contains(n));
+                args.boxes = Some(boxes.ok_or_else(|| {
+                    Failure::used_wrongly(format_args!("--boxes {given:?} is not a number from 1 to 16"))
+                })?);
+            }
+            "drbd" => {
+                let given = text()?;
+                let major = given.parse().ok().filter(|n| [8, 9].contains(n));
+                args.drbd = Some(major.ok_or_else(|| {
+                    Failure::used_wrongly(format_args!("--drbd {given:?} is neither 8 nor 9"))
                 })?);
             }
             "synced" => args.synced = true,

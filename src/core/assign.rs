@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    drbd::{ConnectionState, Device, DiskState, DrbdVersion},
+    drbd::{ConnectionState, Device, DiskState, DrbdVersion, Role},
     facts::Report,
     intent::{
         Assignment, Change, Intent, Leave, Leg, META_MINOR, META_NAME, META_PORT, META_SIZE, MINOR_FIRST,
@@ -169,7 +169,9 @@ pub fn assign_volume(world: &World<'_>, volume: &Volume, drbd: DrbdVersion) -> R
     if let (None, Some(why)) = (old, missing) {
         return Err(Refusal::new(Errno::NoSpace, format!("{} cannot be placed: {why}", volume.name)));
     }
-    let leaves = if may_join { mind_voter(world, &mut a, drbd) } else { Vec::new() };
+    // A voter comes and goes by itself: each new leg has to be there before the next change.
+    let joins = old.is_some_and(|old| a.diskful().count() > old.diskful().count());
+    let leaves = if may_join && !joins { mind_voter(world, &mut a, drbd) } else { Vec::new() };
     choose_seed(&mut a);
     Ok(changed(old, a, leaves))
 }
@@ -328,10 +330,18 @@ fn mind_voter(world: &World<'_>, a: &mut Assignment, drbd: DrbdVersion) -> Vec<L
             Vec::new()
         }
         (false, false) => {
-            voters.iter().filter_map(|name| a.legs.remove(name).map(|leg| leave(a, name, leg))).collect()
+            let idle = voters.iter().filter(|name| is_idle(world, a, name)).collect::<Vec<_>>();
+            idle.into_iter().filter_map(|name| a.legs.remove(name).map(|leg| leave(a, name, leg))).collect()
         }
         (true, false) | (false, true) => Vec::new(),
     }
+}
+
+/// A box without a replica can use the device all the same; then it goes on voting.
+fn is_idle(world: &World<'_>, a: &Assignment, name: &BoxName) -> bool {
+    let Some(drbd) = world.current(name).and_then(|report| report.drbd.known()) else { return false };
+    let Some(resource) = drbd.get(&a.resource) else { return true };
+    resource.role == Role::Secondary && resource.devices.values().all(|d| d.open != Some(true))
 }
 
 /// The order to take a leg down and remove it.

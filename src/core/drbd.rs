@@ -7,7 +7,7 @@
 //! What must not go in: running or reading anything (edge/), and deciding what to do about a state.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -188,13 +188,12 @@ impl DrbdVersion {
     pub fn parse_proc_drbd(text: &str) -> Option<DrbdVersion> {
         let line = text.lines().find_map(|line| line.strip_prefix("version:"))?;
         let word = line.split_ascii_whitespace().next()?;
-        let mut numbers = word.split('.').map(|number| {
-            // A build from a git tree may say 9.2.18-1.
-            let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
-            number[..digits].parse::<u8>().ok()
-        });
-        let (major, minor, patch) =
-            (numbers.next()??, numbers.next()??, numbers.next().flatten().unwrap_or(0));
+        let digits = |number: &str| number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+        let whole = |number: &str| if digits(number) == number.len() { number.parse().ok() } else { None };
+        let mut numbers = word.split('.');
+        let (major, minor) = (whole(numbers.next()?)?, whole(numbers.next()?)?);
+        // A build from a git tree may say 9.2.18-1.
+        let patch = numbers.next().and_then(|number| number[..digits(number)].parse().ok()).unwrap_or(0);
         Some(DrbdVersion { major, minor, patch })
     }
 }
@@ -218,7 +217,8 @@ pub struct Counters {
 pub fn parse_out_of_sync(text: &str) -> BTreeMap<u32, u64> {
     let mut found = BTreeMap::new();
     let mut minor = None;
-    for line in text.lines() {
+    // A last line without its end is a piece of one: what it says may be a piece of a number.
+    for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
         let mut words = line.split_ascii_whitespace();
         let first = words.next().unwrap_or_default();
         if let Some(number) = first.strip_suffix(':') {
@@ -248,6 +248,8 @@ pub struct Resource {
     pub devices: BTreeMap<u16, Device>,
     /// By node id; on 8.4 the only peer is 0.
     pub peers: BTreeMap<u8, Peer>,
+    /// Peers that DRBD met, found a split brain with, and has not been linked to since. Not in what a first look tells.
+    pub split: BTreeSet<u8>,
 }
 
 /// One volume of a resource, on this box.
@@ -311,6 +313,7 @@ impl Default for Resource {
             force_io_failures: false,
             devices: BTreeMap::new(),
             peers: BTreeMap::new(),
+            split: BTreeSet::new(),
         }
     }
 }
@@ -368,7 +371,9 @@ mod tests {
             DrbdVersion::parse_proc_drbd(eight).map(|v| (v.to_string(), v.is_9())),
             Some(("8.4.11".to_string(), false))
         );
-        for other in ["", "version:", "version: x.y.z", "version: 99999999.1.1", "no such file"] {
+        for other in
+            ["", "version:", "version: x.y.z", "version: 99999999.1.1", "version: 80x10.4.11", "no such file"]
+        {
             assert_eq!(DrbdVersion::parse_proc_drbd(other), None, "{other}");
         }
     }
@@ -377,9 +382,17 @@ mod tests {
     fn progress_is_read_from_proc_drbd_of_8_4() {
         let text = include_str!("../../tests/fixtures/drbd/8.4.11/05-syncing.n4.proc.txt");
         assert_eq!(parse_out_of_sync(text), BTreeMap::from([(1000, 11880)]));
-        for broken in
-            ["", "oos:5", "x: oos:5", "1000: cs\n oos:x", "99999999999: oos:1", "version: 9.2.18 oos:3"]
-        {
+        // Found by tests/fuzz: 11880 that was cut off is not 118.
+        let cut = &text[..text.find("oos:11880").unwrap() + "oos:118".len()];
+        assert_eq!(parse_out_of_sync(cut), BTreeMap::new());
+        for broken in [
+            "",
+            "oos:5\n",
+            "x: oos:5\n",
+            "1000: cs\n oos:x\n",
+            "99999999999: oos:1\n",
+            "version: 9.2.18 oos:3\n",
+        ] {
             assert_eq!(parse_out_of_sync(broken), BTreeMap::new(), "{broken:?}");
         }
     }

@@ -8,7 +8,7 @@ use std::{
     net::IpAddr,
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use super::{
     names::{BoxName, DiskIdent, DiskName, GroupName, PoolName, VolumeId, VolumeName},
@@ -150,8 +150,10 @@ pub struct Assignment {
     /// The volume, or [`VolumeId::meta`].
     pub id: VolumeId,
     /// DRBD's name for it.
+    #[serde(deserialize_with = "resource")]
     pub resource: String,
     /// The secret its links share.
+    #[serde(deserialize_with = "secret")]
     pub secret: String,
     /// The same on every box.
     pub minor: u32,
@@ -165,6 +167,19 @@ pub struct Assignment {
     pub seed: Option<BoxName>,
     /// The legs by box.
     pub legs: BTreeMap<BoxName, Leg>,
+}
+
+/// It becomes a part of names of files and of LVs, so it has to be a name.
+fn resource<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let name = String::deserialize(from)?;
+    if name == META_NAME { Ok(name) } else { VolumeName::new(name).map(String::from).map_err(Error::custom) }
+}
+
+/// It is written between quotes into files that DRBD's tools read.
+fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let digits = String::deserialize(from)?;
+    let good = !digits.is_empty() && digits.len() <= 64 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    if good { Ok(digits) } else { Err(Error::custom("a secret has hexadecimal digits only")) }
 }
 
 impl Assignment {
@@ -186,6 +201,7 @@ pub struct Leave {
     /// The resource.
     pub id: VolumeId,
     /// Its DRBD name when it was removed.
+    #[serde(deserialize_with = "resource")]
     pub resource: String,
     /// Its minor: not given to another resource before this record is gone.
     pub minor: u32,
@@ -414,6 +430,22 @@ mod tests {
         ]);
         assert_eq!(intent.pools.len(), 1);
         assert_eq!(Intent::from_records(intent.records()), intent);
+    }
+
+    /// Found by tests/fuzz: a member could have files written elsewhere than in /etc/drbd.d.
+    #[test]
+    fn a_resource_is_named_by_a_name_and_a_secret_is_digits() {
+        let read = |resource: &str, secret: &str| {
+            let text = format!(
+                r#"{{"id":"0000000000000001","resource":{resource:?},"secret":{secret:?},"minor":1000,"port":7000,
+                     "size":1,"born":true,"seed":null,"legs":{{}}}}"#
+            );
+            serde_json::from_str::<Assignment>(&text).is_ok()
+        };
+        assert!(read("db", "00ff") && read(META_NAME, "00ff"));
+        for bad in ["../../x", "a b", "", "db\"", ".."] {
+            assert!(!read(bad, "00ff") && !read("db", bad), "{bad}");
+        }
     }
 
     #[test]

@@ -91,8 +91,8 @@ impl Lanes {
         failed: Option<StepClass>,
         now_ms: u64,
     ) -> BTreeSet<Source> {
-        let Some(lane) = self.lanes.get_mut(name) else { return BTreeSet::new() };
         self.changed = true;
+        let Some(lane) = self.lanes.get_mut(name) else { return BTreeSet::new() };
         lane.running = false;
         lane.wedged = failed == Some(StepClass::Wedged);
         lane.awaits = steps.iter().flat_map(touched).copied().collect();

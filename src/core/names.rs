@@ -6,7 +6,7 @@ use std::{borrow::Borrow, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::refusal::{Errno, Refusal};
+use super::refusal::{Errno, Refusal, quote};
 
 /// Longest name in bytes: an LV name has 127, and `VOLUME.NN` with LVM's own suffixes must fit.
 pub const NAME_MAX_BYTES: usize = 48;
@@ -27,8 +27,9 @@ fn check(kind: &str, text: &str) -> Result<(), Refusal> {
     Err(Refusal::new(
         Errno::Invalid,
         format!(
-            "{text:?} is not a {kind} name: it has to begin with a letter or digit, go on with letters, digits, \
-             '_', '.' or '-', and have at most {NAME_MAX_BYTES} characters"
+            "{} is not a {kind} name: it has to begin with a letter or digit, go on with letters, digits, \
+             '_', '.' or '-', and have at most {NAME_MAX_BYTES} characters",
+            quote(text)
         ),
     ))
 }
@@ -210,6 +211,13 @@ mod tests {
         }
         assert!(VolumeName::new("x".repeat(49)).is_err());
         assert!(BoxName::new("all").is_ok());
+    }
+
+    /// Found by tests/fuzz: 4096 quotation marks made a sentence of 8 KiB.
+    #[test]
+    fn a_long_bad_name_is_quoted_in_part() {
+        let refusal = GroupName::new("\"".repeat(4_096)).unwrap_err();
+        assert!(refusal.text.len() < 500 && refusal.text.contains("\"... is not"), "{}", refusal.text);
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl<'a> World<'a> {
                 let there = lvs.get(&(&a.id, leg.generation)).map_or(0, |lv| lv.size.bytes());
                 wanted.saturating_sub(there)
             })
-            .sum();
+            .fold(0, u64::saturating_add);
         Some(Size(vg.free.bytes().saturating_sub(promised)))
     }
 }

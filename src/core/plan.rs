@@ -99,7 +99,9 @@ pub fn plan(
             part.job.steps = build(here, a, leg, crc);
         }
         let facts = here.report.resource(resource);
-        part.minds_others = !a.born || facts.is_some_and(|r| r.devices.values().any(|d| is_small(a, d)));
+        part.minds_others = !a.born
+            || leaves_elsewhere(here, a).next().is_some()
+            || facts.is_some_and(|r| r.devices.values().any(|d| is_small(a, d)));
         part.counts = facts.is_some_and(|r| counts(here, a, r));
     }
     part
@@ -188,6 +190,8 @@ fn build(here: &Here<'_>, a: &Assignment, leg: &Leg, crc: u32) -> Vec<Step> {
         return Vec::new();
     };
     let Some(mut steps) = build_lv(here, a, leg, drbd) else { return Vec::new() };
+    // Growing an LV comes last: where there is no room for it, the rest must not wait for it.
+    let grow = steps.pop_if(|step| matches!(step, Step::GrowLv { .. }));
     let stale_conf = conf.get(&a.resource) != Some(&crc);
     let resource = resources.get(&a.resource);
     let device = resource.and_then(|r| r.devices.get(&0));
@@ -197,6 +201,9 @@ fn build(here: &Here<'_>, a: &Assignment, leg: &Leg, crc: u32) -> Vec<Step> {
     let name = a.resource.clone();
     if stale_conf && resource.is_some() && !here.current {
         return Vec::new(); // what runs may well be newer than what the own disk says
+    }
+    if stale_conf && resource.is_some() && leaves_elsewhere(here, a).any(|leave| is_up_there(here, leave)) {
+        return Vec::new(); // it may be Primary there: its links stay until it is down
     }
     if stale_conf {
         let text = conf::render(a, &here.world.intent.members, drbd);
@@ -210,13 +217,25 @@ fn build(here: &Here<'_>, a: &Assignment, leg: &Leg, crc: u32) -> Vec<Step> {
         && here.current
         && let (Some(resource), Some(device)) = (resource, device)
     {
+        // The role comes before the size: DRBD may refuse a size for as long as it likes.
         steps.extend(
             seed(here, a, device, resource)
-                .or_else(|| resize(here, a, device, resource, drbd))
-                .or_else(|| role(here, a, device, resource, drbd)),
+                .or_else(|| role(here, a, device, resource, drbd))
+                .or(grow)
+                .or_else(|| resize(here, a, device, resource, drbd)),
         );
     }
     steps
+}
+
+/// Legs of the resource that other boxes take down.
+fn leaves_elsewhere<'a>(here: &Here<'a>, a: &'a Assignment) -> impl Iterator<Item = &'a Leave> + use<'a> {
+    here.world.intent.leaves.values().filter(|l| l.id == a.id && !a.legs.contains_key(&l.on))
+}
+
+fn is_up_there(here: &Here<'_>, leave: &Leave) -> bool {
+    let there = here.world.current(&leave.on).and_then(|report| report.resource(&leave.resource));
+    there.is_some_and(|r| r.devices.values().any(|d| d.minor == leave.minor))
 }
 
 /// The steps that a leg's LV needs; None where it is not known, or not to be made now.

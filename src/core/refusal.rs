@@ -47,6 +47,16 @@ impl Errno {
     }
 }
 
+/// How much of a bad input a sentence quotes.
+const QUOTE_MAX_CHARS: usize = 80;
+
+/// The input for a sentence: in quotes, cut off where it is long.
+pub fn quote(input: &str) -> String {
+    let short: String = input.chars().take(QUOTE_MAX_CHARS).collect();
+    let more = if short.len() < input.len() { "..." } else { "" };
+    format!("{short:?}{more}")
+}
+
 /// Why something was not done: nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::refusal::{Errno, Refusal};
+use super::refusal::{Errno, Refusal, quote};
 
 /// A number of bytes. Reads `20G`, `512M` or plain bytes; prints the largest unit that is exact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -18,7 +18,7 @@ impl Size {
         let refuse = |why: &str| {
             Refusal::new(
                 Errno::Invalid,
-                format!("{text:?} is not a size: {why}; write it like 20G, 512M or a number of bytes"),
+                format!("{} is not a size: {why}; write it like 20G, 512M or a number of bytes", quote(text)),
             )
         };
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -113,6 +113,13 @@ mod tests {
             let refusal = Size::parse(text).unwrap_err();
             assert!(refusal.text.contains(&format!("{text:?}")), "{}", refusal.text);
         }
+    }
+
+    /// Found by tests/fuzz: the whole value was quoted, with escapes for each of its bytes.
+    #[test]
+    fn a_long_bad_size_is_quoted_in_part() {
+        assert!(Size::parse(&"\"".repeat(4_096)).unwrap_err().text.len() < 500);
+        assert!(Size::parse(&"9".repeat(4_096)).unwrap_err().text.len() < 500);
     }
 
     #[test]

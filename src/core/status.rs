@@ -69,11 +69,11 @@ impl fmt::Display for State {
             State::Creating => f.write_str("creating"),
             State::Ready => f.write_str("ready"),
             State::Syncing(done) => write!(f, "syncing {}%", done / 100),
-            State::Degraded(why) => write!(f, "degraded ({why})"),
+            State::Degraded(why) => write!(f, "degraded ({})", one_line(why)),
             State::Growing => f.write_str("growing"),
-            State::Stopped(why) => write!(f, "stopped ({why})"),
-            State::Wedged(what) => write!(f, "wedged ({what})"),
-            State::Failed(why) => write!(f, "failed: {why}"),
+            State::Stopped(why) => write!(f, "stopped ({})", one_line(why)),
+            State::Wedged(what) => write!(f, "wedged ({})", one_line(what)),
+            State::Failed(why) => write!(f, "failed: {}", one_line(why)),
         }
     }
 }
@@ -150,6 +150,13 @@ fn describe(legs: &[LegState]) -> String {
         LegState::Good | LegState::Small => None,
     });
     words.collect::<Vec<_>>().join("; ")
+}
+
+/// What a box failed at, with what to do where the command's own words do not say it.
+pub fn trouble_line(text: &str) -> String {
+    let line = one_line(text);
+    let open = line.contains("(-12)") || line.contains("held open");
+    if open { format!("{line}; unmount it there, or end what else has it open") } else { line }
 }
 
 /// Commands' own words may have several lines; a value has one.

@@ -111,7 +111,7 @@ impl Token {
         let text = text.trim().to_ascii_lowercase();
         let Some(hex) = text.strip_prefix(PREFIX) else {
             return Err(match text.split_once('.') {
-                Some((version, _)) if version.starts_with("hf") && version.len() < 8 => {
+                Some((version, _)) if is_version(version) => {
                     TokenError::Version { version: version.to_owned() }
                 }
                 Some(_) | None => TokenError::NotAToken,
@@ -132,6 +132,10 @@ impl Token {
         // one.
         fields(&covered[LENGTH_BYTES..]).ok_or(TokenError::Checksum)
     }
+}
+
+fn is_version(word: &str) -> bool {
+    word.starts_with("hf") && word.len() < 8 && word.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
 fn push_string(body: &mut Vec<u8>, text: &str, what: &'static str) -> Result<(), TokenError> {
@@ -225,6 +229,9 @@ mod tests {
             (text.replacen("hf1.0", "hf1.x", 1), "at place 5"),
             (format!("{}0", &text[..text.len() - 1]), "checksum"),
             ("hf1.ü".to_owned(), "at place 5"),
+            // Found by tests/fuzz: what is shown as a version went to the terminal as it was.
+            ("hf\u{1b}[2j1.00".to_owned(), "no token"),
+            ("hf\n1.00".to_owned(), "no token"),
         ];
         for (word, says) in cases {
             if word == text {

@@ -7,8 +7,12 @@ use std::{
 
 use super::{facts::Report, intent::Intent, names::BoxName, place::World};
 
+/// The note that says that nothing of it is real: no problem, so it is not counted as one.
+pub const SANDBOX: &str =
+    "sandbox: model boxes in one process, nothing here is real; `device` points to nothing";
+
 /// Everything a read may look at. Cheap to clone: the parts are shared.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct View {
     /// This box; None before it belongs to a cluster.
     pub me: Option<BoxName>,
@@ -29,6 +33,17 @@ pub struct View {
 }
 
 impl View {
+    /// It shows model boxes.
+    pub fn is_sandbox(&self) -> bool {
+        self.notes.iter().any(|note| note == SANDBOX)
+    }
+
+    /// The path of a block device. A model's must not be that of a real one on the machine that runs it.
+    pub fn device(&self, minor: u32) -> String {
+        let dir = if self.is_sandbox() { "/nonexistent" } else { "/dev" };
+        format!("{dir}/drbd{minor}")
+    }
+
     /// What decisions could be made from it.
     pub fn world(&self) -> World<'_> {
         World { intent: &self.intent, reports: &self.reports, alive: &self.alive }

@@ -50,6 +50,8 @@ pub enum Event {
         resource: String,
         /// For example `fence-peer`.
         helper: String,
+        /// The peer it is about, where it is about one.
+        node_id: Option<u8>,
         /// None is the call, Some the answer.
         status: Option<i32>,
     },
@@ -133,7 +135,7 @@ fn parse(line: &str) -> Result<Event, String> {
         ("create", _) => Verb::Create,
         ("change", _) => Verb::Change,
         ("destroy", _) => Verb::Destroy,
-        _ => return Err(format!("unknown action {action:?}")),
+        _ => return Err("unknown action".to_string()),
     };
     let name = says.needed("name")?;
     match object {
@@ -145,13 +147,14 @@ fn parse(line: &str) -> Result<Event, String> {
             Ok(Event::PeerDevice(verb, name, node_id, volume, peer_device(&says)?))
         }
         "path" => Ok(Event::Path(verb, name)),
-        _ => Err(format!("unknown object {object:?}")),
+        _ => Err("unknown object".to_string()),
     }
 }
 
 fn helper(action: &str, says: &Says<'_>) -> Result<Event, String> {
     let status = if action == "response" { Some(says.number("status")?) } else { None };
-    Ok(Event::Helper { resource: says.needed("name")?, helper: says.needed("helper")?, status })
+    let node_id = says.number_if_there("peer-node-id")?;
+    Ok(Event::Helper { resource: says.needed("name")?, helper: says.needed("helper")?, node_id, status })
 }
 
 fn resource(says: &Says<'_>) -> ResourceSays {
@@ -217,8 +220,7 @@ impl<'a> Says<'a> {
     }
 
     fn number_if_there<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>, String> {
-        let number =
-            |text: &str| text.parse().map_err(|_| format!("{key}:{text} is not a number of its kind"));
+        let number = |text: &str| text.parse().map_err(|_| format!("{key} is not a number of its kind"));
         self.get(key).map(number).transpose()
     }
 

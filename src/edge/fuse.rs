@@ -22,11 +22,14 @@ use std::{
 };
 
 use fuser::{
-    BsdFileFlags, Config, Errno as Code, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags,
-    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen,
-    ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, Session, SessionACL, TimeOrNow, WriteFlags,
+    BackgroundSession, BsdFileFlags, Config, Errno as Code, FileAttr, FileHandle, FileType, Filesystem,
+    FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, PollEvents,
+    PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
+    ReplyEntry, ReplyIoctl, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, Session,
+    SessionACL, TimeOrNow, WriteFlags,
 };
+
+use nix::unistd::{getegid, geteuid};
 
 use crate::{
     core::{
@@ -62,6 +65,8 @@ struct Shared {
     files: Mutex<Handles<OpenFile<PollNotifier>>>,
     inodes: Mutex<Inodes>,
     mounted_at: SystemTime,
+    /// Whom the files belong to: whoever mounted them.
+    owner: (u32, u32),
 }
 
 /// A panic elsewhere must not take the tree down with it: what these hold is whole after every statement.
@@ -109,8 +114,8 @@ impl Shared {
             perm,
             // 1 also for directories: find then does not count on 2 plus the number of subdirectories.
             nlink: 1,
-            uid: 0,
-            gid: 0,
+            uid: self.owner.0,
+            gid: self.owner.1,
             rdev: 0,
             blksize: 4096,
             flags: 0,
@@ -154,22 +159,37 @@ fn guarded(what: &str, handler: impl FnOnce()) {
 pub struct Mounted {
     at: Option<PathBuf>,
     shared: Arc<Shared>,
+    /// Of a mount that root did not make.
+    _session: Option<BackgroundSession>,
 }
 
 impl Mounted {
-    /// Mounts the tree at `at`, which is made if it is not there; what a dead daemon left mounted there goes first.
+    /// Mounts the tree at `at`, which is made if it is not there; what a dead daemon left mounted there goes first. Root's
+    /// is for everybody; anybody else needs `fusermount3` and is the only one who may look.
     pub fn mount(at: &Path, view: Arc<View>, sink: impl Sink) -> Result<Mounted, FuseError> {
-        let (at, device) = mount::attach(at)?;
+        let (at, device) = mount::prepare(at)?;
         let failed = |source| FuseError::Mount { at: at.clone(), source };
+        let (uid, gid) = (geteuid(), getegid());
         let shared = Arc::new(Shared {
             view: RwLock::new(view),
             files: Mutex::default(),
             inodes: Mutex::default(),
             mounted_at: SystemTime::now(),
+            owner: (uid.as_raw(), gid.as_raw()),
         });
+        let tree = Tree { shared: Arc::clone(&shared), sink, dirs: Mutex::default() };
+        if !uid.is_root() {
+            drop(device);
+            let session = Session::new(tree, &at, &config_without_root()).and_then(Session::spawn);
+            let session = session.map_err(|error| {
+                let missing = error.kind() == io::ErrorKind::NotFound;
+                if missing { FuseError::Helper(error) } else { failed(error) }
+            })?;
+            return Ok(Mounted { at: Some(at), shared, _session: Some(session) });
+        }
+        mount::attach(&at, &device)?;
         // From here on the mount goes with this value.
-        let mounted = Mounted { at: Some(at.clone()), shared: Arc::clone(&shared) };
-        let tree = Tree { shared, sink, dirs: Mutex::default() };
+        let mounted = Mounted { at: Some(at.clone()), shared, _session: None };
         Session::from_fd(tree, device.into(), SessionACL::All, Config::default())
             .and_then(Session::spawn)
             .map_err(failed)?;
@@ -208,6 +228,21 @@ impl Drop for Mounted {
             log::warn!("{why}");
         }
     }
+}
+
+/// What `fusermount3` is asked for. Without default_permissions: the tree itself says what can be written, as root finds it.
+fn config_without_root() -> Config {
+    let name = || "holdfast".to_owned();
+    let mut config = Config::default();
+    config.mount_options = vec![
+        MountOption::FSName(name()),
+        MountOption::Subtype(name()),
+        MountOption::NoSuid,
+        MountOption::NoDev,
+        MountOption::NoExec,
+        MountOption::NoAtime,
+    ];
+    config
 }
 
 /// A name in a listing: number, kind, name.

@@ -295,7 +295,7 @@ fn vg_facts(vg: &lvm_report::Vg) -> Vg {
     Vg {
         size: Size(vg.size_bytes),
         // LVM counts the free space of missing disks too; nothing can be made there.
-        free: Size(pvs.values().map(|free| free.bytes()).sum()),
+        free: Size(pvs.values().fold(0, |sum, free| sum.saturating_add(free.bytes()))),
         extent: Size(vg.extent_bytes),
         pvs,
         missing_pvs: vg.missing_pvs,
@@ -352,6 +352,15 @@ mod tests {
             vgs: vgs.into_iter().map(|vg| (vg.name.clone(), vg)).collect(),
             ambiguous: BTreeSet::new(),
         }
+    }
+
+    #[test]
+    fn free_space_beyond_all_numbers_is_the_largest_one() {
+        let mut huge = vg("holdfast-main", &["holdfast"], Vec::new());
+        huge.pvs = ["/dev/vdb", "/dev/vdc"]
+            .map(|device| lvm_report::Pv { device: device.into(), free_bytes: u64::MAX, missing: false })
+            .into();
+        assert_eq!(vg_facts(&huge).free, Size(u64::MAX));
     }
 
     #[test]

@@ -6,7 +6,6 @@
 //! Format: `lvm fullreport --reportformat json --units b --nosuffix` of LVM 2.03.16, where every value is a string.
 
 use serde::Deserialize;
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// For `--config` of every LVM call. DRBD devices are never scanned: what lies on them belongs to the users, and opening one
@@ -106,13 +105,11 @@ pub struct Lv {
 impl VgReport {
     /// Reads the report. The error is a sentence.
     pub fn parse(json: &str) -> Result<VgReport, String> {
-        let whole: Whole =
-            serde_json::from_str(json).map_err(|error| format!("LVM's report cannot be read: {error}"))?;
+        let whole: Whole = serde_json::from_str(json).map_err(|error| unreadable(&error.to_string()))?;
         let mut report = VgReport::default();
         for section in whole.report {
-            // Disks that are in no group have a section of their own, without a group.
-            let Some(row) = section.vg.first() else { continue };
-            let vg = section.read(row).map_err(|why| format!("LVM's report cannot be read: {why}"))?;
+            let vg = section.read().map_err(|why| unreadable(&why))?;
+            let Some(vg) = vg else { continue };
             let name = vg.name.clone();
             if report.ambiguous.contains(&name) || report.vgs.insert(name.clone(), vg).is_some() {
                 report.vgs.remove(&name);
@@ -128,71 +125,106 @@ struct Whole {
     report: Vec<Section>,
 }
 
+/// What was read instead may be quoted in `why`, and may be long.
+fn unreadable(why: &str) -> String {
+    let start: String = why.chars().take(300).collect();
+    format!("LVM's report cannot be read: {start}")
+}
+
 /// One group's tables.
 #[derive(Deserialize)]
-#[serde(default)]
-#[derive(Default)]
 struct Section {
-    vg: Vec<Row>,
-    pv: Vec<Row>,
-    lv: Vec<Row>,
+    vg: Option<Vec<VgRow>>,
+    pv: Option<Vec<PvRow>>,
+    lv: Option<Vec<LvRow>>,
+}
+
+// Fields as LVM calls them. One that is missing, or there twice, is an error; those that nobody asks for are passed over.
+
+#[derive(Deserialize)]
+struct VgRow {
+    vg_name: String,
+    vg_tags: String,
+    vg_size: String,
+    vg_free: String,
+    vg_extent_size: String,
+    vg_missing_pv_count: String,
+}
+
+#[derive(Deserialize)]
+struct PvRow {
+    pv_name: String,
+    pv_free: String,
+    pv_missing: String,
+}
+
+#[derive(Deserialize)]
+struct LvRow {
+    lv_name: String,
+    lv_size: String,
+    lv_tags: String,
+    lv_active: String,
+    lv_device_open: String,
 }
 
 impl Section {
-    fn read(&self, vg: &Row) -> Result<Vg, String> {
-        Ok(Vg {
-            name: vg.text("vg_name")?,
-            tags: vg.tags("vg_tags")?,
-            size_bytes: vg.number("vg_size")?,
-            free_bytes: vg.number("vg_free")?,
-            extent_bytes: vg.number("vg_extent_size")?,
-            missing_pvs: vg.number("vg_missing_pv_count")?,
-            pvs: self.pv.iter().map(Row::pv).collect::<Result<_, _>>()?,
-            lvs: self.lv.iter().map(Row::lv).collect::<Result<_, _>>()?,
+    /// LVM prints all tables of a group, also those without rows. Disks that are in no group have a section of their own
+    /// (None), without the tables of groups and of volumes; nothing else is a section.
+    fn read(&self) -> Result<Option<Vg>, String> {
+        match (self.vg.as_deref(), &self.pv, &self.lv) {
+            (Some([vg]), Some(pvs), Some(lvs)) => group(vg, pvs, lvs).map(Some),
+            (None, Some(_), None) => Ok(None),
+            (_, None, _) => Err("a section has no table of disks".to_owned()),
+            (Some([_]), _, None) => Err("a group has no table of volumes".to_owned()),
+            (Some(vgs), _, _) => Err(format!("a section has {} groups", vgs.len())),
+            (None, _, Some(_)) => Err("a section has volumes and no group".to_owned()),
+        }
+    }
+}
+
+fn group(vg: &VgRow, pvs: &[PvRow], lvs: &[LvRow]) -> Result<Vg, String> {
+    Ok(Vg {
+        name: vg.vg_name.clone(),
+        tags: tags(&vg.vg_tags),
+        size_bytes: number("vg_size", &vg.vg_size)?,
+        free_bytes: number("vg_free", &vg.vg_free)?,
+        extent_bytes: number("vg_extent_size", &vg.vg_extent_size)?,
+        missing_pvs: number("vg_missing_pv_count", &vg.vg_missing_pv_count)?,
+        pvs: pvs.iter().map(PvRow::read).collect::<Result<_, _>>()?,
+        lvs: lvs.iter().map(LvRow::read).collect::<Result<_, _>>()?,
+    })
+}
+
+impl PvRow {
+    fn read(&self) -> Result<Pv, String> {
+        Ok(Pv {
+            device: self.pv_name.clone(),
+            free_bytes: number("pv_free", &self.pv_free)?,
+            missing: !self.pv_missing.is_empty(),
         })
     }
 }
 
-/// Fields by name; those that nobody asks for are passed over.
-#[derive(Deserialize)]
-struct Row(BTreeMap<String, Value>);
-
-impl Row {
-    fn pv(&self) -> Result<Pv, String> {
-        Ok(Pv {
-            device: self.text("pv_name")?,
-            free_bytes: self.number("pv_free")?,
-            missing: !self.text("pv_missing")?.is_empty(),
-        })
-    }
-
-    fn lv(&self) -> Result<Lv, String> {
-        let active = self.text("lv_active")? == "active";
-        let open = self.text("lv_device_open")?;
+impl LvRow {
+    fn read(&self) -> Result<Lv, String> {
+        let active = self.lv_active == "active";
         Ok(Lv {
-            name: self.text("lv_name")?,
-            size_bytes: self.number("lv_size")?,
-            tags: self.tags("lv_tags")?,
+            name: self.lv_name.clone(),
+            size_bytes: number("lv_size", &self.lv_size)?,
+            tags: tags(&self.lv_tags),
             active,
             // LVM also says `unknown` of every volume that is not active, and of such a one nothing can be open.
-            open: open == "open" || (active && !open.is_empty()),
+            open: self.lv_device_open == "open" || (active && !self.lv_device_open.is_empty()),
         })
     }
+}
 
-    fn text(&self, field: &str) -> Result<String, String> {
-        let value = self.0.get(field).and_then(Value::as_str);
-        value.map(str::to_string).ok_or_else(|| format!("no {field}"))
-    }
+fn number<T: std::str::FromStr>(field: &str, text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{field} {text:?} is not a number"))
+}
 
-    fn number<T: std::str::FromStr>(&self, field: &str) -> Result<T, String> {
-        let text = self.text(field)?;
-        text.parse().map_err(|_| format!("{field} {text:?} is not a number"))
-    }
-
-    fn tags(&self, field: &str) -> Result<BTreeSet<String>, String> {
-        let text = self.text(field)?;
-        Ok(text.split(',').filter(|tag| !tag.is_empty()).map(str::to_string).collect())
-    }
+fn tags(text: &str) -> BTreeSet<String> {
+    text.split(',').filter(|tag| !tag.is_empty()).map(str::to_string).collect()
 }
 
 #[cfg(test)]

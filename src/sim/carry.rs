@@ -30,7 +30,7 @@ impl World {
             }
             Output::Send(to, message) => self.send(at, &to, message),
             Output::Commit { seq, txn } => {
-                self.check.commit(&txn);
+                self.check.commit(at, &txn);
                 self.store_commit(at, seq, txn);
             }
             Output::OpenStore { found } => {

@@ -15,7 +15,7 @@ use crate::core::{
 
 use super::{
     drbd::{BackingId, BoxId, Version},
-    machine::Records,
+    machine::{Records, apply},
     storage::{Content, LogicalVolume},
     world::World,
 };
@@ -41,6 +41,9 @@ struct Asked {
     /// The commit that carries it out.
     by: Option<Stamp>,
     answered: bool,
+    granted: bool,
+    /// How many commits were durable then.
+    since: usize,
     /// Where, and in which life of the daemon there.
     at: BoxId,
     life: u64,
@@ -59,6 +62,10 @@ pub struct Checker {
     pub written: BTreeMap<VolumeId, Version>,
     /// Volumes whose data was lost with a disk.
     pub excused: BTreeSet<VolumeId>,
+    /// What each leader decides from: with what is not durable yet.
+    tips: BTreeMap<BoxId, Records>,
+    /// All that were, in order.
+    history: Vec<(Stamp, Records)>,
     asked: BTreeMap<u64, Asked>,
     epochs: BTreeMap<u64, (BoxId, u64)>,
     looked_ms: u64,
@@ -91,48 +98,81 @@ impl Checker {
     /// Somebody wrote.
     pub fn asked(&mut self, ticket: u64, at: BoxId, life: u64, request: &Request) {
         let id = request.id_digits().to_owned();
-        self.asked
-            .insert(ticket, Asked { wish: request.wish.clone(), id, by: None, answered: false, at, life });
+        let since = self.history.len().saturating_sub(1);
+        self.asked.insert(
+            ticket,
+            Asked {
+                wish: request.wish.clone(),
+                id,
+                by: None,
+                answered: false,
+                granted: false,
+                since,
+                at,
+                life,
+            },
+        );
     }
 
     /// A leader hands a commit to its store.
-    pub fn commit(&mut self, txn: &[Change]) {
+    pub fn commit(&mut self, at: BoxId, txn: &[Change]) {
         let stamp = txn.iter().find_map(|change| match change {
             Change::Put(Record::Stamp(stamp)) => Some(*stamp),
             Change::Put(_) | Change::Delete(_) => None,
         });
         let Some(stamp) = stamp else { return self.fail(3, "a commit has no stamp".to_owned()) };
         if self.durable.is_empty() {
+            let tip = self.tips.entry(at).or_default();
+            apply(tip, false, txn);
+            self.history.push((stamp, tip.clone()));
             return; // the founding one
         }
+        let tip = self.tips.entry(at).or_default();
+        let mut strange = None;
         for change in txn.iter().filter(|change| is_wish(change)) {
-            let asked = self.asked.values_mut().filter(|a| !a.answered && a.by.is_none_or(|by| by == stamp));
-            match asked.into_iter().find(|a| explains(&a.wish, &a.id, change)) {
+            let open = |a: &Asked| !a.answered && a.by.is_none_or(|by| by == stamp);
+            let fits = |a: &Asked| open(a) && explains(&a.wish, &a.id, change);
+            // One that was so already is not what this was done for.
+            let needed = self.asked.iter().find(|(_, a)| fits(a) && !holds(&a.wish, &a.id, tip));
+            let ticket =
+                needed.or_else(|| self.asked.iter().find(|(_, a)| fits(a))).map(|(ticket, _)| *ticket);
+            match ticket.and_then(|ticket| self.asked.get_mut(&ticket)) {
                 Some(asked) => asked.by = Some(stamp),
-                None => {
-                    let text = format!("nobody who waits asked for {change:?}");
-                    return self.fail(3, text);
-                }
+                None => strange = Some(format!("nobody who waits asked for {change:?}")),
             }
         }
+        apply(tip, false, txn);
+        self.history.push((stamp, tip.clone()));
+        if let Some(text) = strange {
+            self.fail(3, text);
+        }
+    }
+
+    /// A leader begins with this.
+    pub fn begins(&mut self, at: BoxId, records: &Records) {
+        self.tips.insert(at, records.clone());
     }
 
     /// Somebody was answered.
     pub fn answered(&mut self, ticket: u64, result: &Result<(), Refusal>) {
         let durable = stamp_of(&self.durable);
         let Some(asked) = self.asked.get_mut(&ticket) else { return };
-        asked.answered = true;
-        let (wish, id, by) = (asked.wish.clone(), asked.id.clone(), asked.by);
+        (asked.answered, asked.granted) = (true, result.is_ok());
+        let (wish, id, by, since) = (asked.wish.clone(), asked.id.clone(), asked.by, asked.since);
         match (result, by) {
             (Ok(()), Some(by)) if by > durable => {
                 self.fail(3, format!("{wish:?} was answered before its commit {by:?} was durable"));
             }
-            (Ok(()), None) if !holds(&wish, &id, &self.durable) => {
+            // It was so when it was looked at, which was after it was asked.
+            (Ok(()), None) if !self.was_so(since, &wish, &id) => {
                 self.fail(3, format!("{wish:?} was granted and is not so"));
             }
             (Err(refusal), Some(by)) if refusal.errno != Errno::TimedOut => {
                 // Of two who asked for the same, either may be the one that it was done for.
-                let twin = self.asked.values_mut().find(|a| a.wish == wish && a.by.is_none() && !a.answered);
+                let twin = self
+                    .asked
+                    .values_mut()
+                    .find(|a| a.wish == wish && a.by.is_none() && (a.granted || !a.answered));
                 match twin {
                     Some(twin) => twin.by = Some(by),
                     None => self.fail(3, format!("{wish:?} was refused ({refusal}) and is committed")),
@@ -140,6 +180,13 @@ impl Checker {
             }
             (Ok(()) | Err(_), _) => {}
         }
+    }
+
+    /// Whether it was so in some durable commit after the first `since`, of which several may be one write to the disk.
+    fn was_so(&self, since: usize, wish: &Wish, id: &str) -> bool {
+        let durable = stamp_of(&self.durable);
+        let then = self.history.iter().skip(since).filter(|(stamp, _)| *stamp <= durable);
+        then.into_iter().any(|(_, records)| holds(wish, id, records))
     }
 
     /// A wish that was made on a box whose daemon lived on, and was not answered.
@@ -380,6 +427,21 @@ impl World {
         !self.check.excused.contains(id)
     }
 
+    /// Every volume is built, and all its copies on other disks are good and can be used.
+    pub(super) fn can_spare(&self, at: BoxId, drive: usize) -> bool {
+        let hit =
+            |on: BoxId, lv: &LogicalVolume| on == at && lv.on.iter().any(|(number, _)| *number == drive);
+        let good = |id: &VolumeId, on: BoxId, lv: &LogicalVolume| {
+            let there = self.boxes[on].on && self.boxes[on].storage.usable(lv);
+            there && !lv.fresh && self.is_good(id, lv.backing)
+        };
+        assignments(&self.check.durable).all(|a| {
+            let fine = self.replicas(&a.id).filter(|(on, lv)| hit(*on, lv) || good(&a.id, *on, lv)).count();
+            let spared = self.replicas(&a.id).any(|(on, lv)| !hit(on, lv));
+            fine >= a.diskful().count() && spared
+        })
+    }
+
     /// A disk died or went: what had its last good copy there is lost, and nobody's fault.
     pub(super) fn excuse(&mut self) {
         let lost: Vec<VolumeId> = assignments(&self.check.durable)
@@ -464,7 +526,9 @@ impl World {
             self.check.fail(1, format!("{name}: {step}: that was the last good copy"));
         }
         let wanted = self.replicas_wished(id);
-        if attached < before.attached && attached < wanted {
+        // The new part of a device that grew is synced, and DRBD calls all of the target Inconsistent meanwhile.
+        let grows = matches!(step, Step::Resize { .. });
+        if !grows && attached < before.attached && attached < wanted {
             let text = format!("{name}: {step}: {} good copies in use became {attached}", before.attached);
             self.check.fail(7, text);
         }

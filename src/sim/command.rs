@@ -38,7 +38,7 @@ pub enum Command {
     Init(String, DiskName),
     /// `join BOX [VIA]`
     Join(String, Option<String>),
-    /// `[on BOX] VERB ...`: done in the tree of a box (the leader's, or box1's), and answered.
+    /// `[on BOX] VERB ...`: done in the tree of a box (the leader's, or else one whose daemon runs), and answered.
     Do(Option<String>, Verb),
     /// `ask BOX VERB ...`: the same, and nobody waits for the answer.
     Ask(String, Verb),

@@ -21,7 +21,7 @@ use crate::{
 use super::{
     command::{Command, Verb},
     drbd::BoxId,
-    machine::{Machine, MetaStore},
+    machine::{Machine, MetaStore, Records},
     storage::Content,
     world::World,
 };
@@ -127,7 +127,7 @@ impl Session {
 
     fn in_tree(&mut self, at: Option<&str>, verb: &Verb) -> Lines {
         let at = match at {
-            None => self.world.leader().unwrap_or(0),
+            None => self.world.anybody(),
             Some(name) => match self.world.find(name) {
                 Some(at) => at,
                 None => return no(format!("there is no box {name}")),
@@ -156,11 +156,9 @@ impl Session {
     }
 
     fn show(&mut self, what: &str) -> Lines {
-        let view = self.world.leader().or(Some(0)).and_then(|at| self.world.view(at));
-        let Some(view) = view else { return no("no daemon runs") };
         match what {
-            "volumes" => cat(&view, "status"),
-            "health" => cat(&view, "health"),
+            "volumes" => self.in_tree(None, &Verb::Cat("status".to_owned())),
+            "health" => self.in_tree(None, &Verb::Cat("health".to_owned())),
             "plan" => self.world.plans(),
             "boxes" => self.world.boxes.iter().map(|m| box_line(m, &self.world)).collect(),
             "disks" => self.world.disk_lines(),
@@ -220,6 +218,12 @@ fn box_line(machine: &Machine, world: &World) -> String {
 }
 
 impl World {
+    /// The leader, or else a box whose daemon runs.
+    fn anybody(&self) -> BoxId {
+        let lives = || self.boxes.iter().position(|m| m.mind.is_some());
+        self.leader().or_else(lives).unwrap_or(0)
+    }
+
     /// What a box can show now.
     pub fn view(&self, at: BoxId) -> Option<View> {
         Some(self.boxes.get(at)?.node()?.view())
@@ -427,7 +431,8 @@ impl World {
             return;
         }
         let saved = mind.node.intent().records();
-        let records = saved.iter().map(|r| (r.key(), r.clone())).collect();
+        let records: Records = saved.iter().map(|r| (r.key(), r.clone())).collect();
+        self.check.begins(at, &records);
         let (queue, batch) = Default::default();
         mind.store = MetaStore::Open { records, queue, batch, writing: false, dead: false };
         self.take(at, Input::StoreOpened(Ok(saved)));
@@ -439,8 +444,10 @@ impl World {
         if volume == META_NAME {
             return Err("that one is holdfast's own".to_owned());
         }
+        // A removed volume's device may still have the name.
+        let minor = self.kernels.look(at, volume).and_then(|r| r.devices.get(&0).map(|d| d.minor));
         let id = super::check::assignments(&self.check.durable)
-            .find(|a| a.resource == volume)
+            .find(|a| a.resource == volume && Some(a.minor) == minor)
             .map(|a| a.id.clone());
         let Some(id) = id else { return Err(format!("there is no device of {volume}")) };
         match command {

@@ -16,7 +16,7 @@
 //! - Another box takes itself for the leader, with its own copy as the store.
 //!
 //! What does not happen, since this version does not claim to survive it (docs/testing.md): the leader's own disks do
-//! not die; with DRBD 8.4 roles are changed by hand only while every box and wire is there; bits do not rot; clocks do
+//! not die, and others only while all other copies of what is on them are good; with DRBD 8.4 roles are changed by hand only while every box and wire is there; bits do not rot; clocks do
 //! not jump; no box lies.
 //!
 //! When the faults stop, everything is mended, and then the cluster has to come to rest, be the same on every box, and
@@ -24,8 +24,8 @@
 
 use crate::core::{
     drbd::Role,
-    intent::META_NAME,
-    names::{DiskName, VolumeId},
+    intent::{Leg, META_NAME},
+    names::{BoxName, DiskName, VolumeId},
     size::Size,
 };
 
@@ -41,6 +41,8 @@ use super::{
 
 /// Everything has to be quiet so soon after the faults stopped.
 const QUIET_WITHIN_MS: u64 = 300_000;
+/// Everybody who asked is answered so soon.
+const ANSWERED_WITHIN_MS: u64 = 12_000;
 /// Runs that are spent on making a failure shorter.
 const SHRINK_RUNS: usize = 400;
 
@@ -299,9 +301,14 @@ fn fault(world: &World, rng: &mut Rng) -> Option<Command> {
         }
         _ if leads => return None,
         _ => {
-            let drives = &world.boxes[world.find(&at)?].storage.drives;
-            let plugged: Vec<DiskName> = drives.iter().filter_map(|d| d.slot.clone()).collect();
-            let slot = rng.pick(&plugged)?.clone();
+            let number = world.find(&at)?;
+            let drives = world.boxes[number].storage.drives.iter().enumerate();
+            let plugged: Vec<(usize, DiskName)> =
+                drives.filter_map(|(n, d)| Some((n, d.slot.clone()?))).collect();
+            let (drive, slot) = rng.pick(&plugged)?.clone();
+            if !world.can_spare(number, drive) {
+                return None;
+            }
             match rng.below(3) {
                 0 => Command::BreakDisk(at, slot),
                 1 => Command::Pull(at, slot),
@@ -313,12 +320,14 @@ fn fault(world: &World, rng: &mut Rng) -> Option<Command> {
 
 // ---- when the faults stop
 
-fn finish(session: &mut Session) {
+/// Everything is mended, and what has to hold then is checked: what does not is in `world.check.broken`.
+pub fn finish(session: &mut Session) {
     if session.world.check.broken.is_some() {
         return;
     }
     let world = &mut session.world;
     mend_all(world);
+    world.run(ANSWERED_WITHIN_MS);
     if !world.run_until_quiet(QUIET_WITHIN_MS) {
         let plans = world.plans();
         let what = if plans.is_empty() {
@@ -395,16 +404,19 @@ fn everything_is_there(world: &mut World) {
         if written.is_some() && good.is_empty() {
             wrong.push((1, format!("{} has no good copy any more", a.resource)));
         }
-        if good.is_empty() || good.len() < a.diskful().count() {
+        // A box whose disks were wiped and taken back has no place for its copy.
+        let has_pool = |(name, leg): &(&BoxName, &Leg)| {
+            let storage = world.find(name.as_str()).map(|at| &world.boxes[at].storage);
+            leg.pool.as_ref().zip(storage).is_some_and(|(pool, storage)| storage.there(pool))
+        };
+        let wanted = a.legs.iter().filter(has_pool).count();
+        if good.is_empty() || good.len() < wanted {
             if world.healthy(&a.id) {
-                wrong.push((
-                    11,
-                    format!("{} has {} good copies of {}", a.resource, good.len(), a.diskful().count()),
-                ));
+                wrong.push((11, format!("{} has {} good copies of {wanted}", a.resource, good.len())));
             }
             continue;
         }
-        for name in a.legs.keys() {
+        for (name, _) in a.legs.iter().filter(|leg| leg.1.pool.is_none() || has_pool(leg)) {
             let Some(at) = world.find(name.as_str()) else { continue };
             let size_kib = world.kernels.counters(at).get(&a.minor).map_or(0, |c| c.size_kib);
             if size_kib * 1024 < a.size.bytes() {

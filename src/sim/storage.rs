@@ -149,7 +149,8 @@ impl Storage {
         }
     }
 
-    fn usable(&self, lv: &LogicalVolume) -> bool {
+    /// All disks below it work.
+    pub fn usable(&self, lv: &LogicalVolume) -> bool {
         lv.on.iter().all(|(on, _)| self.drives.get(*on).is_some_and(Drive::works))
     }
 
@@ -158,7 +159,8 @@ impl Storage {
         self.drives.iter().enumerate().filter(move |(_, d)| of_pool(d))
     }
 
-    fn there(&self, pool: &PoolName) -> bool {
+    /// The pool's group is there.
+    pub fn there(&self, pool: &PoolName) -> bool {
         self.pvs(pool).any(|(_, d)| d.works())
     }
 

@@ -31,6 +31,7 @@ impl World {
         }
         match self.mount(at, found) {
             Ok(records) => {
+                self.check.begins(at, &records);
                 let all = records.values().cloned().collect();
                 let (queue, batch) = (VecDeque::new(), VecDeque::new());
                 self.set_store(at, MetaStore::Open { records, queue, batch, writing: false, dead: false });

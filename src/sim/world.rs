@@ -43,6 +43,8 @@ pub(super) enum Ev {
     Seen(BoxId, u64, Source, Box<Facts>),
     /// DRBD's events are told.
     Drbd(BoxId, u64),
+    /// DRBD's events begin anew.
+    AllDrbd(BoxId, u64),
     /// A step ends: of a job of this life of the daemon and this boot of the box.
     Step { at: BoxId, life: u64, boot: u64, job: Arc<Job>, index: usize },
     /// The own store's oldest write is durable.
@@ -176,15 +178,20 @@ impl World {
 
     // ---- time
 
-    /// The next event, if it comes before `limit_ms`. False: time has gone on to the limit.
-    pub fn step(&mut self, limit_ms: u64) -> bool {
+    /// When the next event comes by itself.
+    pub fn next_ms(&mut self) -> Option<u64> {
         self.settle_wires();
         let queued = self.queue.peek().map(|entry| entry.at_ms);
-        let kernels = self.kernels.next_wake_ms();
-        let Some(at_ms) = queued.into_iter().chain(kernels).min().filter(|at| *at <= limit_ms) else {
+        queued.into_iter().chain(self.kernels.next_wake_ms()).min()
+    }
+
+    /// The next event, if it comes before `limit_ms`. False: time has gone on to the limit.
+    pub fn step(&mut self, limit_ms: u64) -> bool {
+        let Some(at_ms) = self.next_ms().filter(|at| *at <= limit_ms) else {
             self.now_ms = self.now_ms.max(limit_ms);
             return false;
         };
+        let kernels = self.kernels.next_wake_ms();
         self.now_ms = self.now_ms.max(at_ms);
         self.events += 1;
         if kernels.is_some_and(|at| at <= self.now_ms) {
@@ -252,6 +259,11 @@ impl World {
             Ev::Look(at, life, source) => self.look(at, life, source),
             Ev::Seen(at, life, source, facts) => self.seen(at, life, source, *facts),
             Ev::Drbd(at, life) => self.tell_drbd(at, life),
+            Ev::AllDrbd(at, life) => {
+                if self.life(at) == life {
+                    self.all_drbd(at);
+                }
+            }
             Ev::Step { at, life, boot, job, index } => self.step_ends(at, life, boot, &job, index),
             Ev::Saved(at, life) => {
                 if self.life(at) == life {
@@ -331,6 +343,18 @@ impl World {
         ticket
     }
 
+    /// A write that the tree refused by itself: kept for `errors`.
+    pub fn refused(&mut self, at: BoxId, about: String, refusal: Refusal) {
+        self.take(at, Input::Refused { about, refusal });
+    }
+
+    /// A line for `health` of a box while its daemon lives.
+    pub fn note(&mut self, at: BoxId, line: &str) {
+        if let Some(mind) = self.boxes.get_mut(at).and_then(|m| m.mind.as_mut()) {
+            mind.node.note(line.to_owned());
+        }
+    }
+
     /// A box's address and key.
     pub fn member(&self, at: BoxId) -> Option<Member> {
         let machine = self.boxes.get(at)?;
@@ -399,8 +423,13 @@ impl World {
         self.tell_all_drbd(at);
     }
 
-    /// DRBD's events begin with everything there is.
+    /// DRBD's events begin with everything there is, or are lost.
     pub(super) fn tell_all_drbd(&mut self, at: BoxId) {
+        let (life, delay) = (self.life(at), self.rng.within(20, 100));
+        self.after(delay, Ev::AllDrbd(at, life));
+    }
+
+    fn all_drbd(&mut self, at: BoxId) {
         let facts = if self.boxes[at].blind.contains(&Eye::Drbd) {
             Known::Unknown("the model's events are lost".to_owned())
         } else {
@@ -409,15 +438,7 @@ impl World {
         if let Some(mind) = self.boxes[at].mind.as_mut() {
             mind.drbd_untold.clear();
         }
-        let (life, delay) = (self.life(at), self.rng.within(20, 100));
-        self.after(delay, Ev::Tell(at, life, Box::new(Input::Facts(Facts::Drbd(facts)))));
-        if matches!(&self.boxes[at].mind, Some(_)) {
-            // What changes between the look and the telling is told after it.
-            if let Some(mind) = self.boxes[at].mind.as_mut() {
-                mind.telling = true;
-            }
-            self.after(delay + 1, Ev::Drbd(at, life));
-        }
+        self.take(at, Input::Facts(Facts::Drbd(facts)));
     }
 
     /// The daemon is killed. What it was about to save is lost from some point on; commands under way may still end.

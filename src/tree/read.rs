@@ -1,6 +1,6 @@
 //! What files outside of volumes/ print. `-` stands for what is not known.
 
-use super::{path::Args, text::utc};
+use super::{docs, path::Args, text::utc};
 use crate::core::{
     claim::Standing,
     facts::{ErrorLine, Vg},
@@ -8,7 +8,7 @@ use crate::core::{
     names::BoxName,
     size::Size,
     status, token,
-    view::View,
+    view::{SANDBOX, View},
 };
 
 type Text = Option<String>;
@@ -38,13 +38,22 @@ pub fn leader(view: &View, _: &Args<'_>) -> Text {
     Some(view.leader.as_ref().map_or("-", BoxName::as_str).to_owned())
 }
 
+pub fn readme(view: &View, _: &Args<'_>) -> Text {
+    let head = if view.is_sandbox() { format!("{SANDBOX}\n\n") } else { String::new() };
+    Some(head + &docs::readme())
+}
+
 pub fn health(view: &View, _: &Args<'_>) -> Text {
-    Some(or_ok(&status::health(view)))
+    let text = or_ok(&status::health(view));
+    Some(if view.is_sandbox() { format!("{text}\n{SANDBOX}") } else { text })
 }
 
 /// Problems as lines, or `ok`.
 pub fn or_ok(problems: &[String]) -> String {
-    if problems.is_empty() { "ok".to_owned() } else { problems.join("\n") }
+    if problems.is_empty() {
+        return "ok".to_owned();
+    }
+    problems.iter().map(|problem| status::one_line(problem)).collect::<Vec<_>>().join("\n")
 }
 
 pub fn status(view: &View, _: &Args<'_>) -> Text {

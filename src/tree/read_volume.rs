@@ -72,9 +72,11 @@ pub fn health(view: &View, args: &Args<'_>) -> Text {
 
 pub fn error(view: &View, args: &Args<'_>) -> Text {
     let about = lane(args.volume(view)?.name.as_str());
+    let settled = view.reports.values().filter_map(|report| report.settled.get(&about)).max();
     let refused = refusals(view).into_iter().rfind(|(line, _)| line.about == about);
+    let refused = refused.filter(|(line, _)| settled.is_none_or(|settled| line.number > *settled));
     let mut parts: Vec<_> = refused.map(|(line, _)| status::one_line(&line.text)).into_iter().collect();
-    parts.extend(view.troubles(&about).map(|(name, text)| format!("{name}: {}", status::one_line(text))));
+    parts.extend(view.troubles(&about).map(|(name, text)| format!("{name}: {}", status::trouble_line(text))));
     Some(parts.join("; "))
 }
 
@@ -88,15 +90,11 @@ fn has_device(view: &View, assignment: &Assignment, name: &BoxName) -> bool {
     resource.is_some_and(|resource| resource.devices.get(&0).is_some_and(|d| d.minor == assignment.minor))
 }
 
-fn device_node(assignment: &Assignment) -> String {
-    format!("/dev/drbd{}", assignment.minor)
-}
-
 /// There once a box has built it; a box that restarts must not take it away again.
 pub fn device(view: &View, args: &Args<'_>) -> Text {
     let assignment = args.assignment(view)?;
     let built = assignment.born || assignment.legs.keys().any(|name| has_device(view, assignment, name));
-    built.then(|| device_node(assignment))
+    built.then(|| view.device(assignment.minor))
 }
 
 pub fn id(view: &View, args: &Args<'_>) -> Text {
@@ -148,5 +146,5 @@ pub fn leg_links(view: &View, args: &Args<'_>) -> Text {
 
 pub fn leg_device(view: &View, args: &Args<'_>) -> Text {
     let (assignment, name) = box_name(view, args)?;
-    has_device(view, assignment, name).then(|| device_node(assignment))
+    has_device(view, assignment, name).then(|| view.device(assignment.minor))
 }

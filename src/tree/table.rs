@@ -4,7 +4,6 @@
 //! one of the two kinds in it (rule 14). To add a file, add a row; everything else follows from it.
 
 use super::{
-    docs,
     path::{Args, names},
     read, read_volume, write,
 };
@@ -139,7 +138,7 @@ const fn verbs(mut of: Row, mkdir: Verb, rmdir: Verb) -> Row {
 /// Every file and directory, each after its parent, in the order in which people read about them.
 pub static TABLE: &[Row] = &[
     dir("", "the cluster, the same on every box; what is read may be written back"),
-    fact("README", "this text", |_, _| Some(docs::readme())),
+    fact("README", "this text", read::readme),
     fact("version", "holdfast's version on this box; a newer one only adds files", read::version),
     wish("name", "what the cluster is called", read::name, write::name),
     fact("id", "the cluster's identity for life", read::id),

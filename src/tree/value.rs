@@ -6,28 +6,21 @@ use super::VALUE_MAX_BYTES;
 use crate::core::{
     intent::Place,
     names::BoxName,
-    refusal::{Errno, Refusal},
+    refusal::{Errno, Refusal, quote},
     wish::Or,
 };
 
-/// How much of a bad input a sentence quotes.
-const QUOTE_MAX_CHARS: usize = 80;
+/// Bytes of a bad input that are looked at for a sentence: more than it quotes.
+const QUOTE_MAX_BYTES: usize = 320;
 
 /// EINVAL with that sentence.
 pub fn invalid(text: String) -> Refusal {
     Refusal::new(Errno::Invalid, text)
 }
 
-/// The input for a sentence: in quotes, cut off where it is long.
-pub fn quote(input: &str) -> String {
-    let short: String = input.chars().take(QUOTE_MAX_CHARS).collect();
-    let more = if short.len() < input.len() { "..." } else { "" };
-    format!("{short:?}{more}")
-}
-
 /// The value in one write(2): surrounding blanks and one newline at the end do not belong to it.
 pub fn value(bytes: &[u8], offset: u64) -> Result<&str, Refusal> {
-    let lossy = || quote(&String::from_utf8_lossy(&bytes[..bytes.len().min(4 * QUOTE_MAX_CHARS)]));
+    let lossy = || quote(&String::from_utf8_lossy(&bytes[..bytes.len().min(QUOTE_MAX_BYTES)]));
     if offset != 0 {
         return Err(invalid(format!(
             "{} was written at offset {offset}: a value is one write at the beginning; use > and not >>, and one line",

@@ -3,10 +3,10 @@
 use super::{
     path::{self, Fit},
     table::{Act, Verb},
-    value::{quote, value},
+    value::value,
 };
 use crate::core::{
-    refusal::{Errno, Refusal},
+    refusal::{Errno, Refusal, quote},
     view::View,
     wish::Wish,
 };
@@ -15,11 +15,18 @@ fn missing(path: &str) -> Refusal {
     Refusal::new(Errno::NotFound, format!("there is no {}: see README for what is here", quote(path)))
 }
 
+fn not_quoted(path: &str) -> Refusal {
+    let text = format!("what was written into {} is not one line of text: use echo and >", quote(path));
+    Refusal::new(Errno::Invalid, text)
+}
+
 /// What writing `bytes` at `offset` into the file at `path` asks for. One write is one value.
 pub fn write(view: &View, path: &str, bytes: &[u8], offset: u64) -> Result<Wish, Refusal> {
     let fit = path::find(view, path).ok_or_else(|| missing(path))?;
     match fit.row().act {
-        Act::Wish(_, write) | Act::Secret(_, write) => write(view, &fit.args, value(bytes, offset)?),
+        Act::Wish(_, write) => write(view, &fit.args, value(bytes, offset)?),
+        // Everyone may read the errors, and what is quoted there may be a part of the secret.
+        Act::Secret(_, write) => write(view, &fit.args, value(bytes, offset).map_err(|_| not_quoted(path))?),
         Act::Fact(_) => Err(Refusal::new(
             Errno::NotPermitted,
             format!(

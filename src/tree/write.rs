@@ -3,12 +3,12 @@
 use super::{
     path::Args,
     read_volume::promotes_by_opening,
-    value::{invalid, or_default, place as parse_place, quote, replicas as parse_replicas},
+    value::{invalid, or_default, place as parse_place, replicas as parse_replicas},
 };
 use crate::core::{
     hex,
     names::{BoxName, ClusterName, DiskName, GroupName, PoolName, VolumeName},
-    refusal::{Errno, Refusal},
+    refusal::{Errno, Refusal, quote},
     size::Size,
     token::Token,
     view::View,

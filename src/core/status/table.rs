@@ -154,7 +154,7 @@ pub fn volume_status(view: &View, volume: &Volume) -> String {
     let pool = view.intent.pool_of(volume);
     lines.push(format!("pool      {}", pool.map_or("none".to_owned(), |pool| pool.to_string())));
     if let Some(assignment) = view.intent.assignments.get(&volume.id) {
-        lines.push(format!("device    /dev/drbd{}", assignment.minor));
+        lines.push(format!("device    {}", view.device(assignment.minor)));
         lines.push(String::new());
         lines.extend(columns(&legs(view, assignment)));
     } else if state == State::Unsized {

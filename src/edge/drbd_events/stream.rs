@@ -144,7 +144,10 @@ impl Follower {
             }
         };
         let mut reading = Reading { model: Model::default(), last_error: None, on: &self.on };
-        let cut = for_each_line(reader, |line| reading.take(line));
+        let cut = for_each_line(reader, |line| match line {
+            Ok(line) => reading.take(line),
+            Err(why) => reading.complain(why),
+        });
         let child = self.shared.lock().child.take();
         let ended = child.map(|mut child| {
             // Whatever closed the pipe, the child is of no use any more.
@@ -171,14 +174,15 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
+    fn complain(&mut self, error: String) {
+        log::debug!("{error}");
+        self.last_error = Some(error);
+    }
+
     fn take(&mut self, line: &str) {
         let event = match parse_line(line) {
             Ok(event) => event,
-            Err(error) => {
-                log::debug!("{error}");
-                self.last_error = Some(error);
-                return;
-            }
+            Err(error) => return self.complain(error),
         };
         let was_ready = self.model.ready();
         let changed = self.model.apply(&event);
@@ -198,8 +202,9 @@ impl Reading<'_> {
     }
 }
 
-/// Calls `take` with each line until the end of file. A line that is too long is passed cut off, and its rest dropped.
-fn for_each_line(from: impl Read, mut take: impl FnMut(&str)) -> std::io::Result<()> {
+/// Calls `take` with each whole line until the end of file, or with a complaint about one that is too long or cut off: its
+/// beginning may well be a line that says something else.
+fn for_each_line(from: impl Read, mut take: impl FnMut(Result<&str, String>)) -> std::io::Result<()> {
     let mut from = BufReader::new(from);
     let mut line = Vec::new();
     loop {
@@ -207,12 +212,13 @@ fn for_each_line(from: impl Read, mut take: impl FnMut(&str)) -> std::io::Result
         if from.by_ref().take(LINE_LIMIT_BYTES as u64).read_until(b'\n', &mut line)? == 0 {
             return Ok(());
         }
-        if line.len() == LINE_LIMIT_BYTES && line.last() != Some(&b'\n') {
-            from.skip_until(b'\n')?;
-        }
         let text = String::from_utf8_lossy(&line);
-        if !text.trim().is_empty() {
-            take(text.trim_end());
+        if line.last() != Some(&b'\n') {
+            let start: String = text.chars().take(200).collect();
+            take(Err(format!("drbdsetup events2: a line too long or cut off: {start:?}")));
+            from.skip_until(b'\n')?;
+        } else if !text.trim().is_empty() {
+            take(Ok(text.trim_end()));
         }
     }
 }
@@ -261,6 +267,21 @@ mod tests {
         }
     }
 
+    /// Found by tests/fuzz: of `destroy resource name:db2` there came `destroy resource name:db`.
+    #[test]
+    fn a_line_that_is_cut_off_says_nothing() {
+        let script = "
+            echo 'exists resource name:db role:Secondary'
+            echo 'exists resource name:db2 role:Secondary'
+            echo 'exists -'
+            printf 'destroy resource name:db'";
+        let (_stream, events) = stream_of(script);
+        let StreamEvent::Facts(facts) = events.recv_timeout(LIMIT).unwrap() else { panic!() };
+        assert_eq!(facts.len(), 2);
+        let StreamEvent::Lost(why) = events.recv_timeout(LIMIT).unwrap() else { panic!() };
+        assert!(why.contains("cut off") && why.contains("destroy resource name:db"), "{why}");
+    }
+
     #[test]
     fn nothing_is_told_before_the_dump_is_complete() {
         let (_stream, events) = stream_of("echo 'exists resource name:db role:Primary'; exit 0");
@@ -285,7 +306,7 @@ mod tests {
     fn lines_are_bounded_and_the_next_one_is_whole() {
         let text = format!("{}\nshort\n\n{}\nlast", "x".repeat(50_000), "y".repeat(LINE_LIMIT_BYTES - 1));
         let mut lengths = Vec::new();
-        for_each_line(text.as_bytes(), |line| lengths.push(line.len())).unwrap();
-        assert_eq!(lengths, [LINE_LIMIT_BYTES, 5, LINE_LIMIT_BYTES - 1, 4]);
+        for_each_line(text.as_bytes(), |line| lengths.push(line.ok().map(str::len))).unwrap();
+        assert_eq!(lengths, [None, Some(5), Some(LINE_LIMIT_BYTES - 1), None]);
     }
 }

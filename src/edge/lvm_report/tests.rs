@@ -70,6 +70,39 @@ fn what_is_no_report_is_an_error_and_never_an_empty_report() {
     }
 }
 
+/// Found by tests/fuzz: each of these read as a report in which a group or a volume was not there.
+#[test]
+fn a_report_that_lacks_a_table_or_has_two_rows_in_one_is_an_error() {
+    let whole = fixture("two-disks.json");
+    let first = whole.find("\"lv_name\":\"big\", ").unwrap();
+    let second = whole.find("\"lv_name\":\"db\", ").unwrap();
+    let merged = format!("{}{}", &whole[..first + "\"lv_name\":\"big\", ".len()], &whole[second..]);
+    for broken in [
+        merged,
+        whole.replace("\"vg\":", "\"vgx\":"),
+        whole.replace("\"lv\":", "\"lvx\":"),
+        whole.replace("\"pv\":", "\"pvx\":"),
+        whole.replace("\"lv\":", "\"lv\": null, \"lvx\":"),
+        "{\"report\":[{}]}".to_owned(),
+        "{\"report\":[{\"vg\":[], \"pv\":[], \"lv\":[]}]}".to_owned(),
+    ] {
+        let why = VgReport::parse(&broken).expect_err(&broken);
+        assert!(why.starts_with("LVM's report cannot be read: "), "{why}");
+    }
+}
+
+/// Found by tests/fuzz: what stood in place of a number was quoted in full.
+#[test]
+fn a_long_wrong_value_is_quoted_in_part() {
+    let long = "x".repeat(5_000);
+    for broken in [
+        fixture("two-disks.json").replace("\"4194304\"", &format!("\"{long}\"")),
+        fixture("two-disks.json").replace("\"vg\": [", &format!("\"vg\": \"{long}\", \"x\": [")),
+    ] {
+        assert!(VgReport::parse(&broken).unwrap_err().len() < 400);
+    }
+}
+
 #[test]
 fn fields_of_a_newer_lvm_are_passed_over() {
     let whole = fixture("missing-disk.json");

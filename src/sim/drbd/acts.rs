@@ -1,5 +1,7 @@
 //! Roles, the first copy, and the way out of the kernel.
 
+use std::collections::BTreeSet;
+
 use super::{
     cluster::{Cluster, World},
     disk::JUST_CREATED,
@@ -21,28 +23,38 @@ const NO_MINOR: (u8, &str) = (10, "Failure: (127) Device minor not allocated");
 impl Cluster {
     /// Whether the box may be Primary, as all would answer. Silent peers are hurried.
     fn may_promote(&mut self, at: BoxId, force: bool, world: &mut World) -> Answer {
-        self.hurry(at, world);
+        for asked in self.asked(at, world) {
+            self.hurry(asked, world);
+        }
         self.settle(world);
+        let boxes = self.asked(at, world);
         let Some(node) = self.nodes.get(&at) else { return Err(NO_MINOR) };
-        if node.links.iter().any(|link| link.lost_at.is_some()) {
+        if boxes.iter().any(|asked| self.waits(*asked)) {
             return Err(TIMEOUT);
         }
         if node.fail_io {
             return Err(HELD_OPEN);
         }
-        let boxes =
-            if world.nine { self.component(at) } else { self.live_peers(at, world).into_iter().collect() };
         let primary = |other: &BoxId| self.nodes.get(other).is_some_and(|n| n.role == Role::Primary);
         if boxes.iter().any(|other| *other != at && primary(other)) {
             return Err(TWO_PRIMARIES);
         }
-        if !node.has_data() && !(force && node.disk >= DiskState::Inconsistent) {
+        let forced = force && node.disk >= DiskState::Inconsistent;
+        if !node.has_data() && !forced {
             return Err(NO_DATA);
         }
         if !node.quorum && !force {
             return Err(NO_QUORUM);
         }
         Ok(())
+    }
+
+    /// Whom a change of role is asked of.
+    fn asked(&self, at: BoxId, world: &World) -> BTreeSet<BoxId> {
+        if world.nine {
+            return self.component(at, world);
+        }
+        self.live_peers(at, world).into_iter().chain([at]).collect()
     }
 
     /// `primary`
@@ -62,9 +74,17 @@ impl Cluster {
         node.auto_promoted = auto;
         node.bump_due = world.nine;
         node.crashed = false;
-        node.exposed = 0;
+        node.exposed = if node.disk == DiskState::Diskless { node.exposed } else { 0 };
         if !world.nine && alone {
             self.bump(at, world);
+        }
+        // Who is reached only by way of others agrees to be outdated.
+        let reached = self.component(at, world);
+        if let Some(node) = self.nodes.get_mut(&at).filter(|_| world.nine) {
+            let links = node.links.iter_mut().filter(|link| link.disk == DiskState::DUnknown && !link.client);
+            for link in links.filter(|link| link.peer.is_some_and(|peer| reached.contains(&peer))) {
+                link.disk = DiskState::Outdated;
+            }
         }
         self.settle(world);
     }
@@ -89,7 +109,7 @@ impl Cluster {
         node.role = Role::Secondary;
         node.auto_promoted = false;
         node.bump_due = false;
-        node.exposed = 0;
+        node.exposed = if node.disk == DiskState::Diskless { node.exposed } else { 0 };
         node.fail_io = force && node.openers > 0;
         node.unanswered = None;
         node.doomed = false;

@@ -2,6 +2,8 @@
 //!
 //! The order matters where it fails part-way: what was done stays done, and the next adjust goes on from there.
 
+use std::collections::BTreeSet;
+
 use super::{
     attach::no_such,
     cluster::{Cluster, Link, Node, Options, Told, World},
@@ -210,7 +212,7 @@ impl Cluster {
     }
 
     /// `disconnect`. With quorum a Secondary that leaves a Primary, or is left by it, is outdated; refused where the
-    /// Primary would lose quorum by that.
+    /// Primary would lose quorum, or all data, by that.
     pub(super) fn disconnect_politely(
         &mut self,
         at: BoxId,
@@ -223,6 +225,10 @@ impl Cluster {
             after.outdate(primary, secondary);
             after.drop_quietly(primary, secondary);
             let left = after.nodes.get(&primary);
+            let had_data = self.nodes.get(&primary).is_some_and(Node::has_data);
+            if had_data && left.is_some_and(|node| !node.has_data()) {
+                return Err("State change failed: (-2) Need access to UpToDate data".to_owned());
+            }
             if left.is_some_and(|node| node.quorum && !after.has_quorum(node, world)) {
                 return Err("State change failed: (-25) No quorum".to_owned());
             }
@@ -306,6 +312,7 @@ fn new_node(wanted: &Wanted<'_>) -> Node {
         unanswered: None,
         doomed: false,
         links: Vec::new(),
+        split: BTreeSet::new(),
         told: Told::default(),
         changed: false,
         reach: Vec::new(),

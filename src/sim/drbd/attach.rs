@@ -1,7 +1,7 @@
 //! A replica comes and goes: attach, detach, disks that die, sizes.
 
 use super::{
-    cluster::{Cluster, World},
+    cluster::{Cluster, Link, World},
     disk::JUST_CREATED,
     link::HURRY_MS,
     types::{BackingId, BoxId},
@@ -30,6 +30,14 @@ impl Cluster {
                         marked as intentional diskless on a peer"
                     .into(),
             );
+        }
+        if self.waits(at) {
+            return Err("State change failed: (-23) Timeout in operation".into());
+        }
+        let current = world.disks.md(Some(id)).map(|md| md.current);
+        let stale = node.exposed != 0 && current.is_some_and(|current| current != node.exposed);
+        if node.role == Role::Primary && stale && !node.has_data() {
+            return Err("Failure: (150) Can only attach to the data we lost last (see kernel log).".into());
         }
         let met = node.links.iter().any(|link| link.is_up());
         let nine = world.nine;
@@ -129,8 +137,8 @@ impl Cluster {
         let size = |at: BoxId| self.nodes.get(&at).map_or(0, |node| node.size_kib);
         let agreed = match (self.usable_kib(a, world), self.usable_kib(b, world)) {
             (None, None) => return true,
-            (Some(_), None) => size(a),
-            (None, Some(_)) => size(b),
+            (Some(_), None) => self.through_diskless(a, b, world),
+            (None, Some(_)) => self.through_diskless(b, a, world),
             (Some(fits_a), Some(fits_b)) => {
                 let agreed = match (self.is_fresh(a, world), self.is_fresh(b, world)) {
                     (true, true) => size(a).min(size(b)),
@@ -144,8 +152,8 @@ impl Cluster {
                 agreed
             }
         };
-        let mut all = self.component(a);
-        all.extend(self.component(b));
+        let mut all = self.component(a, world);
+        all.extend(self.component(b, world));
         let fits: Vec<u64> = all.iter().filter_map(|at| self.usable_kib(*at, world)).collect();
         let there = |at: &BoxId| {
             let links = self.nodes.get(at).map_or(&[][..], |node| &node.links);
@@ -154,6 +162,20 @@ impl Cluster {
         let grown = fits.iter().copied().min().filter(|_| world.nine && all.iter().all(there));
         self.set_size(all.into_iter(), grown.unwrap_or(agreed).max(agreed));
         true
+    }
+
+    /// What replicas agree on that so far only a diskless box connects: what fits on all, while nothing is on them.
+    fn through_diskless(&self, diskful: BoxId, diskless: BoxId, world: &World) -> u64 {
+        let size = self.nodes.get(&diskful).map_or(0, |node| node.size_kib);
+        if !self.is_fresh(diskful, world) {
+            return size;
+        }
+        let others = self.component(diskless, world);
+        others
+            .into_iter()
+            .filter_map(|at| self.usable_kib(at, world))
+            .min()
+            .map_or(size, |fits| fits.min(size))
     }
 
     fn set_size(&mut self, boxes: impl Iterator<Item = BoxId>, size_kib: u64) {
@@ -170,7 +192,11 @@ impl Cluster {
         if node.backing.is_none() {
             return Err("Failure: (138) Device does not have a disk-config".into());
         }
-        let all = self.component(at);
+        let secondary = |link: &Link| link.is_up() && link.role == Role::Secondary;
+        if !world.nine && node.role == Role::Secondary && node.links.iter().any(secondary) {
+            return Err("Failure: (131) Need one Primary node to resize.".into());
+        }
+        let all = self.component(at, world);
         if self.runs.iter().any(|run| all.contains(&run.source) || all.contains(&run.target)) {
             return Err("Failure: (130) Resize not allowed during resync.".into());
         }
@@ -195,7 +221,7 @@ impl Cluster {
 
     /// The new part goes from the Primary, or from where the lowest id is, to all others.
     fn grow_run(&mut self, at: BoxId, new_kib: u64, world: &mut World) {
-        let all = self.component(at);
+        let all = self.component(at, world);
         let primary = all.iter().copied().find(|at| {
             self.nodes.get(at).is_some_and(|n| n.role == Role::Primary && n.disk == DiskState::UpToDate)
         });

@@ -129,6 +129,8 @@ pub(super) struct Node {
     /// The unanswered write is to fail.
     pub(super) doomed: bool,
     pub(super) links: Vec<Link>,
+    /// Peers that a split brain was found with, until they are linked again.
+    pub(super) split: BTreeSet<u8>,
     pub(super) told: Told,
     pub(super) changed: bool,
     /// For I/O, made by `settle`: the replicas that are written, and the one that is read.
@@ -220,19 +222,19 @@ impl Cluster {
         peers.filter(|peer| self.live(at, *peer, world)).collect()
     }
 
-    /// All boxes that are connected with this one over any way, itself included.
-    pub(super) fn component(&self, at: BoxId) -> BTreeSet<BoxId> {
+    /// All boxes that are connected with this one over any way and hear it, itself included.
+    pub(super) fn component(&self, at: BoxId, world: &World) -> BTreeSet<BoxId> {
         let mut found = BTreeSet::from([at]);
         let mut todo = vec![at];
         while let Some(next) = todo.pop() {
-            let links = self.nodes.get(&next).map_or(&[][..], |node| &node.links);
-            for peer in links.iter().filter(|link| link.is_up()).filter_map(|link| link.peer) {
-                if self.nodes.contains_key(&peer) && found.insert(peer) {
-                    todo.push(peer);
-                }
-            }
+            todo.extend(self.live_peers(next, world).into_iter().filter(|peer| found.insert(*peer)));
         }
         found
+    }
+
+    /// A peer of this box is silent and that was not noticed yet: what all have to agree to waits.
+    pub(super) fn waits(&self, at: BoxId) -> bool {
+        self.nodes.get(&at).is_some_and(|node| node.links.iter().any(|link| link.lost_at.is_some()))
     }
 
     pub(super) fn run_of(&self, a: BoxId, b: BoxId) -> Option<usize> {

@@ -114,6 +114,9 @@ fn different(first: &Side<'_>, second: &Side<'_>) -> Verdict {
     if one.bitmap(first.other) == two.current || one.slots.iter().any(|s| s.bitmap == two.current) {
         return by(true, false);
     }
+    if one.filling != two.filling {
+        return by(two.filling, true);
+    }
     let (of_first, of_second) = (two.history.contains(&one.current), one.history.contains(&two.current));
     if of_first != of_second {
         return by(of_second, true);
@@ -134,10 +137,9 @@ fn different(first: &Side<'_>, second: &Side<'_>) -> Verdict {
 fn by_disks(first: &Side<'_>, second: &Side<'_>, verdict: Verdict, open: bool, nine: bool) -> Verdict {
     let (one, two) = (first.disk, second.disk);
     let either_inconsistent = (one == DiskState::Inconsistent) != (two == DiskState::Inconsistent);
-    if !either_inconsistent && !(nine && open && verdict != Verdict::Same && one != two) {
-        return verdict;
-    }
-    if !open && nine {
+    let better = nine && open && verdict != Verdict::Same && one != two;
+    let decides = either_inconsistent && (open || !nine) || better;
+    if !decides {
         return verdict;
     }
     let full = match verdict {

@@ -45,6 +45,8 @@ pub(super) struct Md {
     pub(super) members: u32,
     /// The device's size as agreed on; 0 before the first attach.
     pub(super) size_kib: u64,
+    /// `current` was made up for a first sync that is not through: it says nothing of the data.
+    pub(super) filling: bool,
     /// A first write was made: the generation that it began with is over.
     pub(super) begun: bool,
 }
@@ -62,6 +64,7 @@ impl Md {
             have_quorum: false,
             members: 0,
             size_kib: 0,
+            filling: false,
             begun: false,
         }
     }

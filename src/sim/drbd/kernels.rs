@@ -19,7 +19,7 @@ use crate::{
         size::Size,
         step::{SeedHow, StepClass, StepError},
     },
-    edge::outcome::{class_of, refused},
+    edge::outcome::{class_of, needs_primary, refused},
 };
 
 /// What a resync goes at, unless told otherwise: 200 MiB/s.
@@ -27,7 +27,7 @@ const KIB_PER_S: u64 = 200 << 10;
 
 /// DRBD on all boxes.
 pub struct Kernels {
-    world: World,
+    pub(super) world: World,
     names: BTreeMap<String, usize>,
     clusters: Vec<Cluster>,
     /// Clusters with something to tell.
@@ -226,8 +226,22 @@ impl Kernels {
         done("drbdadm secondary", resource, answer.unwrap_or(Ok(())))
     }
 
-    /// `drbdadm resize`
+    /// Takes over larger LVs, as `edge/drbd.rs` does: what 8.4 wants to be Primary for it is Primary for a moment.
     pub fn resize(&mut self, at: BoxId, resource: &str) -> Result<(), StepError> {
+        let first = self.resize_as_it_is(at, resource);
+        if !first.as_ref().is_err_and(needs_primary) {
+            return first;
+        }
+        self.promote(at, resource)?;
+        let resized = self.resize_as_it_is(at, resource);
+        match self.demote(at, resource) {
+            Err(error) if error.class == StepClass::Busy => resized,
+            result => result.and(resized),
+        }
+    }
+
+    /// `drbdadm resize`
+    pub fn resize_as_it_is(&mut self, at: BoxId, resource: &str) -> Result<(), StepError> {
         let index = self.needed(at, resource)?;
         let answer = self.with(index, |cluster, world| cluster.resize(at, world));
         answer.map_or(Ok(()), |answer| answer.map_err(|words| failed("drbdadm resize", resource, 10, &words)))
@@ -295,20 +309,25 @@ impl Kernels {
         let pair = (a.min(b), a.max(b));
         let changed = if up { self.world.cut.remove(&pair) } else { self.world.cut.insert(pair) };
         if changed {
-            self.with_all(|cluster| cluster.nodes.contains_key(&a) || cluster.nodes.contains_key(&b));
+            self.with_all(
+                |cluster| cluster.nodes.contains_key(&a) && cluster.nodes.contains_key(&b),
+                |cluster, world| {
+                    cluster.try_soon(a, b, world);
+                    cluster.settle(world);
+                },
+            );
         }
     }
 
     /// The power of a box is cut: its kernel forgets all, its disks keep what they hold.
     pub fn power_off(&mut self, at: BoxId) {
-        for index in 0..self.clusters.len() {
-            if self.clusters.get(index).is_some_and(|cluster| cluster.nodes.contains_key(&at)) {
-                self.with(index, |cluster, world| {
-                    cluster.forget(at, world);
-                    cluster.settle(world);
-                });
-            }
-        }
+        self.with_all(
+            |cluster| cluster.nodes.contains_key(&at),
+            |cluster, world| {
+                cluster.forget(at, world);
+                cluster.settle(world);
+            },
+        );
     }
 
     /// Time goes on: losses are noticed, links are made, resyncs end.
@@ -425,10 +444,10 @@ impl Kernels {
         Some(result)
     }
 
-    fn with_all(&mut self, which: impl Fn(&Cluster) -> bool) {
+    fn with_all(&mut self, which: impl Fn(&Cluster) -> bool, act: impl Fn(&mut Cluster, &mut World)) {
         for index in 0..self.clusters.len() {
             if self.clusters.get(index).is_some_and(&which) {
-                self.with(index, Cluster::settle);
+                self.with(index, &act);
             }
         }
     }

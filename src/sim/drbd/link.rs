@@ -115,6 +115,15 @@ impl Cluster {
         self.drop_end(b, a, ConnectionState::StandAlone, world);
     }
 
+    /// The network is back: both ends try soon.
+    pub(super) fn try_soon(&mut self, a: BoxId, b: BoxId, world: &World) {
+        for (at, peer) in [(a, b), (b, a)] {
+            if let Some(link) = self.nodes.get_mut(&at).and_then(|node| node.link_to_mut(peer)) {
+                link.retry_at = world.now_ms + RETRY_MS / 2;
+            }
+        }
+    }
+
     /// Pairs that want to connect and can reach each other, with the time of their next attempt.
     pub(super) fn wanting(&self, world: &World) -> Vec<(BoxId, BoxId, u64)> {
         let mut found = Vec::new();
@@ -154,7 +163,10 @@ impl Cluster {
         };
         let session = world.new_id();
         match shake {
-            Shake::GiveUp => return self.give_up(a, b, world),
+            Shake::GiveUp => {
+                self.mind_split(a, b, world);
+                return self.give_up(a, b, world);
+            }
             Shake::Retry => {
                 self.force_suspended(a, world);
                 self.force_suspended(b, world);
@@ -167,15 +179,31 @@ impl Cluster {
             let Some(node) = self.nodes.get_mut(&at) else { continue };
             node.restore_quorum = false;
             let Some((link, (role, disk))) = node.link_to_mut(peer).zip(seen) else { continue };
+            let id = link.id;
             (link.state, link.repl, link.session) =
                 (ConnectionState::Connected, ReplicationState::Established, session);
             (link.role, link.disk) = (role, disk);
-            let (backing, id) = (node.backing, node.link_to(peer).map_or(0, |link| link.id));
+            node.split.remove(&id);
+            let backing = node.backing;
             if let Some(md) = world.disks.md_mut(backing) {
                 md.slot_mut(id).exists = true;
             }
         }
         self.apply(shake, a, b, world);
+    }
+
+    /// Both ends are told of a split brain before the link is given up.
+    fn mind_split(&mut self, a: BoxId, b: BoxId, world: &World) {
+        let (Some(first), Some(second)) = (self.side(a, b, world), self.side(b, a, world)) else { return };
+        let majority = [a, b].iter().all(|at| self.nodes.get(at).is_some_and(|node| node.options.majority));
+        if compare(&first, &second, world.nine, majority) != Verdict::SplitBrain {
+            return;
+        }
+        for (at, peer) in [(a, b), (b, a)] {
+            let Some(node) = self.nodes.get_mut(&at) else { continue };
+            let id = node.link_to(peer).map(|link| link.id);
+            node.split.extend(id);
+        }
     }
 
     /// `on-suspended-primary-outdated force-secondary`
@@ -288,10 +316,8 @@ impl Cluster {
         let node = self.nodes.get(&at)?;
         let link = node.link_to(peer)?;
         let md = world.disks.md(node.backing)?;
-        let disk = match node.disk {
-            DiskState::Negotiating => super::settle::disk_from_md(Some(md)),
-            other => other,
-        };
+        let attaching = node.disk == DiskState::Negotiating;
+        let disk = if attaching { super::settle::disk_from_md(Some(md)) } else { node.disk };
         let (role, reconnect) = (node.role, link.reconnect);
         let (crashed, lost_quorum, quorum) = (node.crashed, node.lost_quorum, node.quorum);
         Some(Side { md, other: link.id, disk, role, reconnect, crashed, lost_quorum, quorum })
@@ -317,7 +343,8 @@ impl Cluster {
             Verdict::Second { full } => (b, a, full),
         };
         let (from, to) = if source == a { (&first, &second) } else { (&second, &first) };
-        if to.role == Role::Primary && to.disk >= DiskState::Consistent {
+        let attaching = self.nodes.get(&target).is_some_and(|node| node.disk == DiskState::Negotiating);
+        if to.role == Role::Primary && to.disk >= DiskState::Consistent && !attaching {
             return refused(retry);
         }
         if connecting && both_primary {

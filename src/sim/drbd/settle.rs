@@ -2,7 +2,7 @@
 //! is outdated, which resync runs, and what events tell.
 
 use super::{
-    cluster::{Cluster, Node, Told, World},
+    cluster::{Cluster, Told, World},
     disk::Md,
     types::BoxId,
 };
@@ -23,22 +23,6 @@ pub(super) fn disk_from_md(md: Option<&Md>) -> DiskState {
     }
 }
 
-fn majority(voters: usize) -> usize {
-    voters / 2 + 1
-}
-
-#[derive(Default)]
-struct Count {
-    outdated: usize,
-    quorumless: usize,
-    unknown: usize,
-    up_to_date: usize,
-    present: usize,
-    diskless: usize,
-    missing_diskless: usize,
-    quorate_peers: usize,
-}
-
 impl Cluster {
     /// To be called after every change but a write.
     pub(super) fn settle(&mut self, world: &mut World) {
@@ -48,7 +32,8 @@ impl Cluster {
             again |= self.offers(world);
             self.choose_runs(world);
             self.look_at_peers(world);
-            again |= self.outdate_weak();
+            again |= self.doubt(world);
+            again |= self.outdate_weak(world);
             again |= self.upgrade(world);
             again |= self.quorums(world);
             if !again {
@@ -67,21 +52,18 @@ impl Cluster {
         let mut lost = Vec::new();
         let boxes: Vec<BoxId> = self.nodes.keys().copied().collect();
         for &at in &boxes {
+            self.trust(at, world);
             for peer in self.live_peers(at, world) {
                 let Some(other) = self.nodes.get(&peer) else { continue };
                 let (role, mut disk) = (other.role, other.disk);
-                let current = other.md(&world.disks).map(|md| md.current);
-                let Some(node) = self.nodes.get_mut(&at) else { continue };
-                let (primary, diskless) = (node.role == Role::Primary, node.disk == DiskState::Diskless);
-                let exposed = node.exposed;
-                if primary
-                    && diskless
-                    && exposed != 0
-                    && current != Some(exposed)
-                    && disk == DiskState::UpToDate
-                {
-                    disk = DiskState::Consistent; // of another generation than this Primary works on
+                let current = other.md(&world.disks).map_or(0, |md| md.current);
+                let Some(node) = self.nodes.get(&at) else { continue };
+                let blind = world.nine && node.disk == DiskState::Diskless && node.exposed != 0;
+                if blind && disk == DiskState::UpToDate && current != node.exposed {
+                    disk = DiskState::Consistent; // of another generation than is trusted here
                 }
+                let Some(node) = self.nodes.get_mut(&at) else { continue };
+                let primary = node.role == Role::Primary;
                 let Some(link) = node.link_to_mut(peer) else { continue };
                 if primary && link.disk == DiskState::UpToDate && disk != DiskState::UpToDate {
                     lost.push(at);
@@ -94,17 +76,69 @@ impl Cluster {
         }
     }
 
-    /// Who is connected to a Primary only by way of others misses its writes.
-    fn outdate_weak(&mut self) -> bool {
+    /// 9: of peers with different generations a box without a disk trusts one: the one it works on while it is Primary,
+    /// else one that no other knows as older, if it can the one that it trusted before, or one that has quorum.
+    fn trust(&mut self, at: BoxId, world: &World) {
+        let Some(node) = self.nodes.get(&at) else { return };
+        if !world.nine || node.disk != DiskState::Diskless || node.role == Role::Primary && node.exposed != 0
+        {
+            return;
+        }
+        let good = self.good(at, world).into_iter().filter_map(|peer| {
+            let peer = self.nodes.get(&peer)?;
+            Some((peer.quorum, peer.md(&world.disks)?))
+        });
+        let good: Vec<(bool, &Md)> = good.collect();
+        let older = |id: u64| {
+            good.iter().any(|(_, md)| md.history.contains(&id) || md.slots.iter().any(|s| s.bitmap == id))
+        };
+        let mut ids: Vec<(bool, bool, bool, u64)> = good
+            .iter()
+            .map(|(quorum, md)| (older(md.current), md.current != node.exposed, !quorum, md.current))
+            .collect();
+        ids.sort();
+        let trusted = ids.first().map_or(0, |(_, _, _, id)| *id);
+        if let Some(node) = self.nodes.get_mut(&at) {
+            node.exposed = trusted;
+        }
+    }
+
+    /// 9: next to a Primary that works on another generation and has no disk to compare with, nobody is UpToDate.
+    fn doubt(&mut self, world: &World) -> bool {
+        let mut found = Vec::new();
+        for (&at, node) in self.nodes.iter().filter(|(_, n)| world.nine && n.disk >= DiskState::Consistent) {
+            let current = node.md(&world.disks).map(|md| md.current);
+            let stranger = |peer: &BoxId| {
+                self.nodes.get(peer).is_some_and(|peer| {
+                    let diskless = peer.role == Role::Primary && peer.disk == DiskState::Diskless;
+                    diskless && peer.exposed != 0 && current != Some(peer.exposed)
+                })
+            };
+            let doubtful = self.live_peers(at, world).iter().any(stranger);
+            let disk = if doubtful { DiskState::Consistent } else { DiskState::UpToDate };
+            if node.disk != disk {
+                found.push((at, disk));
+            }
+        }
+        for (at, disk) in &found {
+            if let Some(node) = self.nodes.get_mut(at) {
+                node.disk = *disk;
+            }
+        }
+        !found.is_empty()
+    }
+
+    /// Who is connected to a Primary (one with quorum) only by way of others misses its writes.
+    fn outdate_weak(&mut self, world: &World) -> bool {
         let mut any = false;
         let primaries: Vec<BoxId> = self
             .nodes
             .iter()
-            .filter(|(_, n)| n.role == Role::Primary && n.has_data())
+            .filter(|(_, n)| n.role == Role::Primary && n.has_data() && n.quorum)
             .map(|(at, _)| *at)
             .collect();
-        for primary in primaries {
-            for at in self.component(primary).into_iter().filter(|at| *at != primary) {
+        for primary in primaries.into_iter().filter(|at| !self.waits(*at)).collect::<Vec<_>>() {
+            for at in self.component(primary, world).into_iter().filter(|at| *at != primary) {
                 let Some(node) = self.nodes.get_mut(&at) else { continue };
                 if node.link_to(primary).is_none_or(|link| link.is_up()) || node.role == Role::Primary {
                     continue;
@@ -113,24 +147,26 @@ impl Cluster {
                     node.disk = DiskState::Outdated;
                     any = true;
                 }
-                let has_disk = node.backing.is_some();
-                let Some(node) = self.nodes.get_mut(&primary) else { continue };
-                if let Some(link) = node.link_to_mut(at).filter(|link| !link.is_up() && has_disk)
-                    && link.disk == DiskState::DUnknown
-                {
-                    link.disk = DiskState::Outdated;
-                    any = true;
-                }
             }
         }
         any
+    }
+
+    /// Some Primary is in reach only by way of others, so its writes do not come here: no resync makes this one good now.
+    pub(super) fn is_weak(&self, at: BoxId, world: &World) -> bool {
+        let Some(node) = self.nodes.get(&at) else { return false };
+        let away = |other: BoxId| node.link_to(other).is_some_and(|link| !link.is_up());
+        let primary =
+            |other: &BoxId| self.nodes.get(other).is_some_and(|n| n.role == Role::Primary && n.quorum);
+        node.links.iter().any(|link| !link.is_up())
+            && self.component(at, world).into_iter().any(|other| primary(&other) && away(other))
     }
 
     /// An outdated replica that turns out to be equal to a good one is good.
     fn upgrade(&mut self, world: &World) -> bool {
         let mut good = Vec::new();
         for (&at, node) in &self.nodes {
-            if node.disk != DiskState::Outdated && node.disk != DiskState::Consistent {
+            if node.disk != DiskState::Outdated {
                 continue;
             }
             let current = node.md(&world.disks).map(|md| md.current);
@@ -139,11 +175,7 @@ impl Cluster {
                     p.disk == DiskState::UpToDate && p.md(&world.disks).map(|md| md.current) == current
                 }) && node.link_to(*peer).is_some_and(|l| l.repl == ReplicationState::Established)
             };
-            let weak = self.component(at).into_iter().any(|other| {
-                let primary = self.nodes.get(&other).is_some_and(|n| n.role == Role::Primary);
-                primary && other != at && node.link_to(other).is_some_and(|link| !link.is_up())
-            });
-            if !weak && self.live_peers(at, world).iter().any(equal) {
+            if !self.is_weak(at, world) && self.live_peers(at, world).iter().any(equal) {
                 good.push(at);
             }
         }
@@ -153,109 +185,6 @@ impl Cluster {
             }
         }
         !good.is_empty()
-    }
-
-    /// calc_quorum of drbd_state.c.
-    pub(super) fn has_quorum(&self, node: &Node, world: &World) -> bool {
-        if !node.options.majority {
-            return true;
-        }
-        let mut c = self.count(node, world);
-        let voters = c.outdated + c.quorumless + c.unknown + c.up_to_date + c.present;
-        if c.outdated + c.quorumless + c.unknown >= majority(voters) {
-            c.unknown += std::mem::take(&mut c.quorumless);
-        }
-        let here = c.up_to_date + c.present;
-        let voters = if c.unknown > 0 { c.outdated + c.quorumless + c.unknown + here } else { here };
-        let needed = majority(voters);
-        let tie = voters != 0 && voters % 2 == 0 && here + 1 == needed;
-        let tie_breakers = c.diskless >= majority(c.diskless + c.missing_diskless);
-        c.quorate_peers > 0 || here >= needed || (tie && tie_breakers && node.quorum)
-    }
-
-    fn count(&self, node: &Node, world: &World) -> Count {
-        let mut c = Count::default();
-        let old_members = |id: u8| !node.quorum || node.members & (1 << id) != 0;
-        let away = |c: &mut Count, client: bool, outdated: bool, id: u8| match (client, outdated) {
-            (true, _) => c.missing_diskless += 1,
-            (false, true) => c.outdated += 1,
-            (false, false) if !old_members(id) => c.quorumless += 1,
-            (false, false) => c.unknown += 1,
-        };
-        let here = |c: &mut Count, disk: DiskState, diskless: bool| match disk {
-            DiskState::Diskless if diskless => c.diskless += 1,
-            DiskState::UpToDate => c.up_to_date += 1,
-            DiskState::Diskless
-            | DiskState::Attaching
-            | DiskState::Detaching
-            | DiskState::Failed
-            | DiskState::Negotiating
-            | DiskState::Inconsistent
-            | DiskState::Outdated
-            | DiskState::DUnknown
-            | DiskState::Consistent
-            | DiskState::Other => c.present += 1,
-        };
-        let Some(md) = node.md(&world.disks) else {
-            if node.client {
-                c.diskless += 1
-            } else {
-                c.unknown += 1
-            }
-            for link in &node.links {
-                if link.is_up() {
-                    here(&mut c, link.disk, true);
-                    let peer = link.peer.and_then(|peer| self.nodes.get(&peer));
-                    c.quorate_peers +=
-                        usize::from(link.disk == DiskState::UpToDate && peer.is_some_and(|peer| peer.quorum));
-                } else {
-                    away(&mut c, link.client, link.disk <= DiskState::Outdated, link.id);
-                }
-            }
-            return c;
-        };
-        here(&mut c, node.disk, false);
-        for slot in md.slots.iter().filter(|s| s.has_bitmap || s.exists || s.seen) {
-            match node.link(slot.id) {
-                Some(link) if link.is_up() => here(&mut c, link.disk, link.client),
-                Some(link) => {
-                    away(&mut c, link.client, link.disk <= DiskState::Outdated || slot.outdated, slot.id);
-                }
-                None => away(&mut c, !slot.seen, slot.outdated, slot.id),
-            }
-        }
-        c
-    }
-
-    fn quorums(&mut self, world: &mut World) -> bool {
-        let mut any = false;
-        let boxes: Vec<BoxId> = self.nodes.keys().copied().collect();
-        for at in boxes {
-            let Some(node) = self.nodes.get(&at) else { continue };
-            let restored = node.restore_quorum && node.disk == DiskState::UpToDate;
-            let quorum = self.has_quorum(node, world) || restored;
-            let silent = node.links.iter().any(|link| link.lost_at.is_some());
-            let reached = self.component(at);
-            let reached = reached.iter().filter_map(|at| Some(1 << self.nodes.get(at)?.me));
-            let members: u32 = reached.fold(0, |bits, bit: u32| bits | bit);
-            let Some(node) = self.nodes.get_mut(&at) else { continue };
-            if quorum != node.quorum {
-                any = true;
-                node.quorum = quorum;
-                node.lost_quorum = !quorum && node.role == Role::Primary;
-                node.doomed |= !quorum && !node.options.suspend_io && node.unanswered.is_some();
-            }
-            let suspended = node.options.suspend_io && !quorum;
-            if suspended != node.suspended_since.is_some() {
-                node.suspended_since = suspended.then_some(world.now_ms);
-            }
-            // The boxes agree on who is there only if all that are connected answer.
-            if !silent && members != node.members {
-                node.members = members;
-                any = true;
-            }
-        }
-        any
     }
 
     /// After a Primary vanished: what reached only some of the replicas that are left is given to all of them.
@@ -280,10 +209,11 @@ impl Cluster {
         for (one, other) in pairs {
             let content = |id| world.disks.get(id).map(|backing| backing.content).unwrap_or_default();
             let (newer, older) = (content(one), content(other));
-            if newer != older && world.versions.descends(newer, older) {
-                if let Some(backing) = world.disks.get_mut(other) {
-                    backing.content = newer;
-                }
+            if newer != older
+                && world.versions.descends(newer, older)
+                && let Some(backing) = world.disks.get_mut(other)
+            {
+                backing.content = newer;
             }
         }
     }
@@ -313,8 +243,16 @@ impl Cluster {
     fn prepare_io(&mut self, world: &World) {
         let boxes: Vec<BoxId> = self.nodes.keys().copied().collect();
         for at in boxes {
+            let trusted = |peer: &BoxId| {
+                let link = self.nodes.get(&at).and_then(|node| node.link_to(*peer));
+                *peer == at || link.is_some_and(|link| link.disk == DiskState::UpToDate)
+            };
             let good = self.good(at, world);
-            let reach: Vec<_> = good.iter().filter_map(|at| self.nodes.get(at)?.backing).collect();
+            let reach: Vec<_> = good
+                .iter()
+                .filter(|peer| trusted(peer))
+                .filter_map(|at| self.nodes.get(at)?.backing)
+                .collect();
             let Some(node) = self.nodes.get_mut(&at) else { continue };
             let diskful = |link: &&super::cluster::Link| link.disk >= DiskState::Inconsistent;
             node.waits = node.links.iter().filter(diskful).any(|link| link.lost_at.is_some());

@@ -16,10 +16,11 @@ impl Cluster {
         let new = world.new_id();
         let (Some(from), Some(to)) = (self.nodes.get(&source), self.nodes.get(&target)) else { return };
         let (from_backing, to_backing, size_kib) = (from.backing, to.backing, from.size_kib);
-        let left_kib = if full { size_kib } else { dirty.min(size_kib) };
+        let left_kib = if full { size_kib } else { dirty.min(size_kib) }.max(4);
         let Some(md) = world.disks.md_mut(to_backing) else { return };
         if md.current == JUST_CREATED {
             md.current = new;
+            md.filling = true;
         }
         let goal = md.current;
         md.slot_mut(of_source).dirty_kib = 0;
@@ -28,7 +29,7 @@ impl Cluster {
         let slot = md.slot_mut(of_target);
         (slot.bitmap, slot.dirty_kib) = (bitmap, left_kib);
         let since_ms = world.now_ms;
-        let run = Run { source, target, total_kib: left_kib.max(4), left_kib, since_ms, active: false };
+        let run = Run { source, target, total_kib: left_kib, left_kib, since_ms, active: false };
         self.runs.push(run);
         if let Some(node) = self.nodes.get_mut(&target) {
             node.disk = DiskState::Inconsistent;
@@ -46,7 +47,10 @@ impl Cluster {
                 (!r.active, !primary, r.source)
             };
             let best = same.min_by_key(|(_, other)| rank(other)).map(|(at, _)| at);
-            let active = best == Some(at) && self.live(run.source, run.target, world);
+            let may = (run.active || !self.waits(run.target)) && !self.is_weak(run.target, world);
+            let source = self.nodes.get(&run.source).map(|node| node.disk);
+            let may = may && source.is_some_and(|disk| disk > DiskState::Inconsistent);
+            let active = best == Some(at) && may && self.live(run.source, run.target, world);
             if active != run.active {
                 let left_kib = run.left_now_kib(world);
                 self.runs[at] = Run { active, left_kib, since_ms: world.now_ms, ..*run };
@@ -133,7 +137,7 @@ impl Cluster {
         } else {
             md.slot_mut(source_id).bitmap = 0;
         }
-        md.crashed = false;
+        (md.crashed, md.filling) = (false, false);
         if let Some(node) = self.nodes.get_mut(&run.target) {
             (node.disk, node.crashed, node.lost_quorum) = (disk, false, false);
         }
@@ -156,7 +160,13 @@ impl Cluster {
     fn satisfied(&mut self, target: BoxId, current: u64, world: &mut World) {
         for run in self.runs.clone().into_iter().filter(|run| run.target == target) {
             let Some(node) = self.nodes.get(&run.source) else { continue };
-            if node.md(&world.disks).map(|md| md.current) != Some(current) {
+            let content =
+                |at| self.nodes.get(&at)?.backing.and_then(|id| world.disks.get(id)).map(|b| b.content);
+            let same = node.md(&world.disks).map(|md| md.current) == Some(current);
+            if !same || content(run.source) != content(target) {
+                if let Some(node) = self.nodes.get_mut(&target) {
+                    node.disk = DiskState::Inconsistent;
+                }
                 continue;
             }
             let id = node.link_to(target).map_or(0, |link| link.id);
@@ -225,16 +235,17 @@ impl Cluster {
 
     fn bump_84(&mut self, at: BoxId, world: &mut World) {
         let new = world.new_id();
-        let Some(node) = self.nodes.get_mut(&at) else { return };
-        if node.disk != DiskState::UpToDate {
-            return;
-        }
+        // Without a disk of its own it is the peer that begins it.
+        let Some(holder) = self.good(at, world).first().copied() else { return };
+        let Some(node) = self.nodes.get(&holder) else { return };
         let Some(md) = world.disks.md_mut(node.backing) else { return };
         if md.bitmap(0) == 0 {
             let old = if md.current == JUST_CREATED { new + 1 } else { md.current };
             md.slot_mut(0).bitmap = old;
             md.current = new;
-            node.exposed = new;
+            if let Some(node) = self.nodes.get_mut(&at) {
+                node.exposed = new;
+            }
         }
     }
 
