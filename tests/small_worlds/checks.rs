@@ -216,7 +216,15 @@ fn files_go_only_with_their_leg(case: &Case<'_>) -> Result<(), String> {
             let Some((a, _)) = case.leg() else { return Err(format!("invariant 0: {step} without a leg")) };
             let version = case.report().drbd_version.ok_or("invariant 2: a file for no DRBD")?;
             let right = *text == conf::render(a, &case.here.world.intent.members, version);
-            require(right, 0, || format!("{step} with another text"))
+            require(right, 0, || format!("{step} with another text"))?;
+            let runs = case.report().resource(case.resource).is_some();
+            let mut leaving =
+                case.here.world.intent.leaves.values().filter(|l| l.id == a.id && &l.on != case.here.me);
+            let used = leaving.any(|l| {
+                let there = case.here.world.current(&l.on).and_then(|r| r.resource(&l.resource));
+                there.is_some_and(|r| r.devices.values().any(|d| d.minor == l.minor))
+            });
+            require(!runs || !used, 5, || format!("{step}, and a box that leaves may use it still"))
         }
         _ => Ok(()),
     })

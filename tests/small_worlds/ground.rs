@@ -39,6 +39,8 @@ pub enum Goes {
     This(Seat),
     /// Its leg of a volume that had the name before: another id, another minor.
     Old(Seat),
+    /// Not this box, but the last one has its leg of the volume itself still.
+    Elsewhere,
 }
 
 /// Who was told to be Primary.
@@ -266,15 +268,17 @@ fn leave(nth: Nth, order: &Order) -> Option<Record> {
         Goes::Nothing => return None,
         Goes::This(seat) => (nth.id(order), Whose::Own, seat),
         Goes::Old(seat) => (nth.old_id(), Whose::Old, seat),
+        Goes::Elsewhere => (nth.id(order), Whose::Own, Seat::Voter),
     };
+    let on = if order.goes == Goes::Elsewhere { 2 } else { ME };
     let pool = (seat == Seat::Replica).then(|| pool("main"));
     Some(Record::Leave(Leave {
         id,
         resource: nth.name(order),
         minor: nth.minor(whose),
         port: nth.port(whose),
-        on: boxes()[ME].clone(),
-        leg: Leg { node_id: u8::try_from(ME).unwrap(), pool, generation: 1 },
+        on: boxes()[on].clone(),
+        leg: Leg { node_id: u8::try_from(on).unwrap(), pool, generation: 1 },
     }))
 }
 

@@ -126,7 +126,7 @@ impl Machine {
             }
             Step::GrowLv { lv, size } => self.lv(lv)?.size = *size,
             Step::WriteConf { resource, text } => {
-                drop(self.conf()?.insert(resource.clone(), conf::crc(text)))
+                let _ = self.conf()?.insert(resource.clone(), conf::crc(text));
             }
             Step::Adjust { .. } => self.adjust()?,
             Step::Seed { how, .. } => {

@@ -25,7 +25,7 @@ use crate::{
 const ROUNDS: usize = 6;
 
 /// What may be waited for, with an empty plan.
-const WAITS: [&str; 13] = [
+const WAITS: [&str; 14] = [
     "the leader's word",
     "whoever uses it on another box, before it is removed here",
     "a disk that is away",
@@ -39,6 +39,7 @@ const WAITS: [&str; 13] = [
     "another box, before the device can grow",
     "another box that makes the device grow",
     "the other Primary",
+    "another box that takes its leg down",
 ];
 
 /// What is tried again and again, with the pauses of `lanes`, because only trying tells, and its error is what is shown.
@@ -53,7 +54,7 @@ fn waits_for(case: &Case<'_>) -> Option<&'static str> {
     if !case.here.current {
         return Some(WAITS[0]);
     }
-    for leave in intent.leaves.values() {
+    for leave in intent.leaves.values().filter(|l| &l.on == case.here.me) {
         let own = up.filter(|r| r.devices.values().any(|d| d.minor == leave.minor));
         if own.is_some_and(primary) && !intent.assignments.contains_key(&leave.id) {
             return Some(WAITS[1]);
@@ -66,6 +67,14 @@ fn waits_for(case: &Case<'_>) -> Option<&'static str> {
     let leg = a.legs.get(case.here.me)?;
     if up.and_then(|r| r.devices.get(&0)).is_some_and(|d| d.minor != a.minor) {
         return Some(WAITS[5]);
+    }
+    let elsewhere = intent.leaves.values().any(|l| l.id == a.id && !a.legs.contains_key(&l.on));
+    if elsewhere
+        && up.is_some()
+        && report.conf.known()?.get(case.resource)
+            != Some(&conf::crc(&conf::render(a, &intent.members, report.drbd_version?)))
+    {
+        return Some(WAITS[13]);
     }
     if let Some(pool) = &leg.pool {
         let Some(vg) = vgs.get(pool) else { return Some(WAITS[2]) };
@@ -122,7 +131,7 @@ fn waits_for(case: &Case<'_>) -> Option<&'static str> {
 
 /// The leader's word is current, and it still waits for this box to say that something is gone.
 fn owes(case: &Case<'_>) -> bool {
-    case.here.current && !case.here.world.intent.leaves.is_empty()
+    case.here.current && case.here.world.intent.leaves.values().any(|l| &l.on == case.here.me)
 }
 
 /// What is only tried: exactly this one step, over and over.

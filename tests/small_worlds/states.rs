@@ -178,6 +178,9 @@ pub fn orders() -> Vec<Order> {
         let seats = every.of(&seats);
         let mine = seats.map_or(NO, |s| s[ME]);
         let goes: &[Goes] = match (seats, mine, major) {
+            (Some([_, _, NO]), DISK | VOTE, 9) => {
+                &[Goes::Nothing, Goes::Old(DISK), Goes::Old(VOTE), Goes::Elsewhere]
+            }
             (_, DISK | VOTE, 9) => &[Goes::Nothing, Goes::Old(DISK), Goes::Old(VOTE)],
             (_, DISK | VOTE, _) => &[Goes::Nothing, Goes::Old(DISK)],
             (_, NO, 9) => &[Goes::Nothing, Goes::This(DISK), Goes::This(VOTE), Goes::Old(DISK)],
