@@ -160,7 +160,14 @@ fn meta(view: &View) -> Vec<String> {
         State::Degraded(why) => Some(format!(
             "the cluster's own state: degraded: {why}; it has fewer copies than asked: bring what is missing back"
         )),
-        state => sentence("the cluster's own state", &state),
+        state @ (State::Unsized
+        | State::Creating
+        | State::Ready
+        | State::Syncing(_)
+        | State::Growing
+        | State::Stopped(_)
+        | State::Wedged(_)
+        | State::Failed(_)) => sentence("the cluster's own state", &state),
     });
     lines.extend(split(view, meta, "the cluster's own state"));
     lines
