@@ -14,12 +14,7 @@ use crate::{
         node::{Facts, Source},
         step::{Step, StepError},
     },
-    edge::{
-        drbd::{self, Drbd},
-        lvm::Lvm,
-        run::Programs,
-        udev::Disks,
-    },
+    edge::{drbd::Drbd, lvm::Lvm, run::Programs, udev::Disks},
 };
 
 /// A machine, real or simulated.
@@ -59,7 +54,7 @@ impl Host for RealHost {
             Source::Disks => Facts::Disks(self.disks.look(|| self.lvm.pools_by_device())),
             Source::Vgs => Facts::Vgs(self.lvm.vgs()),
             Source::Conf => Facts::Conf(self.drbd.conf()),
-            Source::Counters => Facts::Counters(drbd::counters()),
+            Source::Counters => Facts::Counters(self.drbd.counters()),
         }
     }
 

@@ -32,7 +32,7 @@ use crate::{
         fuse::{self, Mounted},
         meta::Meta,
         peer::{LinkKeys, Links, PeerEvent},
-        run::{Programs, Tool},
+        run::{Programs, Recording, Tool},
         store::{StoreEvent, StoreThread},
         udev::Monitor,
     },
@@ -54,16 +54,21 @@ pub(super) fn run(args: &Args) -> Outcome {
     crate::log::start(args.debug);
     network::check_root()?;
     network::check_kernel("/dev/fuse", "fuse", "it is in Debian's kernel")?;
-    let programs = Arc::new(Programs::resolve()?);
+    let programs = Programs::resolve()?;
     let Some(version) = drbd::module_version() else {
         return fail(
             "the kernel module drbd is not loaded: modprobe drbd (8.4 is in Debian's kernel; 9 is LINBIT's module)",
         );
     };
+    let recording = args.record.as_deref().map(Recording::open).transpose()?;
     if args.detach {
         // Before any thread exists. Without its user and group options: see Cargo.toml.
         daemonize::Daemonize::new().working_directory("/").umask(0o022).start()?;
     }
+    let programs = Arc::new(match recording {
+        Some(recording) => programs.recorded_by(recording.start()?),
+        None => programs,
+    });
     let (events, queue) = sync_channel(EVENTS);
     let (store, local) = open_local(args, &events)?;
     let report = first_report(version);
@@ -165,7 +170,8 @@ fn follow_drbd(
     events: &SyncSender<Event>,
 ) -> Result<EventStream, Failure> {
     let events = events.clone();
-    let stream = EventStream::start(programs.path(Tool::Drbdsetup), version, move |event| {
+    let (recorder, drbdsetup) = (programs.recorder().cloned(), programs.path(Tool::Drbdsetup));
+    let stream = EventStream::recorded_by(recorder, drbdsetup, version, move |event| {
         let facts = match event {
             StreamEvent::Facts(all) => Facts::Drbd(Known::Known(all)),
             StreamEvent::Changed(name, resource) => Facts::Resource(name, resource),

@@ -28,8 +28,9 @@ holdfast turns a few Linux boxes with disks into one pool of replicated block de
         found a cluster on this box; DEVICE has to be blank and is the first disk of pool main
   holdfast join TOKEN [--address IP]
         make this box a member; TOKEN is what `cat /cluster/token` prints on a member
-  holdfast daemon [--detach] [--debug]
+  holdfast daemon [--detach] [--debug] [--record DIR]
         run this box's part; under systemd: systemctl enable --now holdfast
+        --record keeps what LVM's and DRBD's programs say as files in DIR, 64 MiB at most
   holdfast wait VOLUME... [--synced] [--timeout SECONDS]
         until every VOLUME can be used, or with --synced until it has all its replicas; without --timeout, or with 0,
         for as long as that takes
@@ -105,6 +106,7 @@ struct Args {
     name: Option<String>,
     address: Option<String>,
     disk: Option<String>,
+    record: Option<PathBuf>,
     timeout: Option<u64>,
     boxes: Option<usize>,
     drbd: Option<u8>,
@@ -161,7 +163,7 @@ fn dispatch(mut parser: lexopt::Parser) -> Outcome {
     let (run, allowed): (Run, &[&str]) = match command.as_str() {
         "init" => (init::run, &["disk", "name", "address"]),
         "join" => (join::run, &["address"]),
-        "daemon" => (daemon::run, &["detach", "debug", "mount"]),
+        "daemon" => (daemon::run, &["detach", "debug", "mount", "record"]),
         "wait" => (wait::run, &["synced", "timeout", "mount"]),
         "status" => (status::run, &["mount"]),
         "sandbox" => (sandbox::run, &["boxes", "drbd"]),
@@ -198,6 +200,7 @@ fn parse(parser: &mut lexopt::Parser, command: &str, allowed: &[&str]) -> Result
         match option.as_str() {
             "state-dir" => args.state_dir = Some(text()?.into()),
             "mount" => args.mount = Some(text()?.into()),
+            "record" => args.record = Some(text()?.into()),
             "name" => args.name = Some(text()?),
             "address" => args.address = Some(text()?),
             "disk" => args.disk = Some(text()?),

@@ -173,6 +173,12 @@ pub fn assign_volume(world: &World<'_>, volume: &Volume, drbd: DrbdVersion) -> R
     let joins = old.is_some_and(|old| a.diskful().count() > old.diskful().count());
     let leaves = if may_join && !joins { mind_voter(world, &mut a, drbd) } else { Vec::new() };
     choose_seed(&mut a);
+    let mut leaves = leaves;
+    if mutant::is("drop a leg that is needed") && a.born && old.is_some_and(|old| !old.born) {
+        let dropped = a.diskful().last().cloned();
+        let gone = dropped.and_then(|name| Some((a.legs.remove(&name)?, name)));
+        leaves.extend(gone.map(|(leg, name)| leave(&a, &name, leg)));
+    }
     Ok(changed(old, a, leaves))
 }
 

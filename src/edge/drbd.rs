@@ -42,9 +42,9 @@ pub fn module_version() -> Option<DrbdVersion> {
     DrbdVersion::parse_proc_drbd(&fs::read_to_string("/proc/drbd").ok()?)
 }
 
-/// Sizes from sysfs and, with 8.4, progress from `/proc/drbd`, by minor. A device that goes meanwhile is left out.
-pub fn counters() -> BTreeMap<u32, Counters> {
-    let left = drbd::parse_out_of_sync(&fs::read_to_string("/proc/drbd").unwrap_or_default());
+/// Sizes from sysfs and, with 8.4, progress from what `/proc/drbd` says, by minor. A device that goes meanwhile is left out.
+fn counters(proc_drbd: &str) -> BTreeMap<u32, Counters> {
+    let left = drbd::parse_out_of_sync(proc_drbd);
     let mut found = BTreeMap::new();
     let entries = fs::read_dir("/sys/block").into_iter().flatten().flatten();
     for name in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
@@ -67,6 +67,28 @@ impl Drbd {
     /// With DRBD's programs as found at start, and files where its tools look for them.
     pub fn new(programs: Arc<Programs>) -> Self {
         Self { programs, folder: PathBuf::from(FOLDER) }
+    }
+
+    /// What DRBD sends no events for, by minor.
+    pub fn counters(&self) -> BTreeMap<u32, Counters> {
+        counters(&self.proc_drbd().unwrap_or_default())
+    }
+
+    fn proc_drbd(&self) -> Option<String> {
+        let said = fs::read_to_string("/proc/drbd").ok()?;
+        if let Some(recorder) = self.programs.recorder() {
+            recorder.proc_drbd(&said);
+        }
+        Some(said)
+    }
+
+    /// The module that is loaded now.
+    fn version(&self) -> Option<DrbdVersion> {
+        DrbdVersion::parse_proc_drbd(&self.proc_drbd()?)
+    }
+
+    fn is_9(&self) -> bool {
+        self.version().is_some_and(DrbdVersion::is_9)
     }
 
     /// Checksums of our .res files by resource.
@@ -111,8 +133,7 @@ impl Drbd {
 
     /// Writes metadata for a just created replica on `device`, whatever was there.
     pub fn create_md(&self, minor: u32, device: &str) -> Result<(), StepError> {
-        let version =
-            module_version().ok_or_else(|| refused("DRBD's module is not loaded: modprobe drbd"))?;
+        let version = self.version().ok_or_else(|| refused("DRBD's module is not loaded: modprobe drbd"))?;
         let cmd = self.programs.cmd(Tool::Drbdmeta, DEADLINE);
         let cmd = cmd.args(["--force", &minor.to_string()]);
         let cmd = if version.is_9() {
@@ -245,10 +266,10 @@ impl Drbd {
         }
         // First what an opener refuses, so that a device in use keeps its links.
         if found.role == Role::Primary {
-            let object = if is_9() { resource.to_owned() } else { minor.to_string() };
+            let object = if self.is_9() { resource.to_owned() } else { minor.to_string() };
             call(&self.drbdsetup().args(["secondary", &object]))?;
         }
-        if is_9() {
+        if self.is_9() {
             // down in the middle of a resync has been seen to hang in the kernel; not without links.
             for node_id in found.peers.keys() {
                 if let Err(error) =
@@ -306,10 +327,6 @@ impl Drbd {
     fn drbdsetup(&self) -> Cmd {
         self.programs.cmd(Tool::Drbdsetup, DEADLINE)
     }
-}
-
-fn is_9() -> bool {
-    module_version().is_some_and(DrbdVersion::is_9)
 }
 
 /// Whether a replica in this state may hold what someone wrote.

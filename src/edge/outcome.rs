@@ -7,10 +7,12 @@
 use super::run::RunError;
 use crate::core::step::{StepClass, StepError};
 
-/// Somebody has it open. DRBD's state -12 and 8.4's words; LVM's; the kernel's EBUSY.
-const BUSY: [&str; 8] = [
+/// Somebody has it open. DRBD's state -12 and 8.4's words, and what 9 adds to a refusal of another name (down, while a
+/// Secondary is open for reading: -2); LVM's; the kernel's EBUSY.
+const BUSY: [&str; 9] = [
     "held open",
     "(-12)",
+    " opened by ",
     "Can't remove open logical volume",
     "contains a filesystem in use",
     "in use",
@@ -86,6 +88,10 @@ mod tests {
             "db: State change failed: (-12) Device is held open by someone\nadditional info from kernel:";
         let cases = [
             (open, StepClass::Busy),
+            (
+                "db: State change failed: (-2) Need access to UpToDate data\ndrbd1003 opened by cat (pid 7) at 2026",
+                StepClass::Busy,
+            ),
             ("  Logical volume holdfast-main/db.0 in use.", StepClass::Busy),
             ("db: No such resource", StepClass::Gone),
             ("1000: Failure: (127) Device minor not allocated", StepClass::Gone),

@@ -9,6 +9,7 @@
 
 mod pipes;
 mod programs;
+mod record;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
@@ -16,29 +17,33 @@ mod tests;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use pipes::{End, Pipes, STDOUT_LIMIT_BYTES, wait_until};
+use std::fmt;
 use std::io::PipeReader;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use programs::{MissingProgram, Programs, Tool};
+pub use record::{Call, EVENTS_FILE, LIMIT_BYTES, RecordError, Recorder, Recording};
 
 /// How long a killed process may take to be gone before it counts as wedged.
 const REAP_LIMIT: Duration = Duration::from_secs(2);
 
 /// One call of a program.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Cmd {
     program: PathBuf,
     args: Vec<String>,
     deadline: Duration,
+    recorder: Option<Arc<Recorder>>,
 }
 
 impl Cmd {
     /// `program` is a full path. At `deadline` it is killed.
     pub fn new(program: impl Into<PathBuf>, deadline: Duration) -> Cmd {
-        Cmd { program: program.into(), args: Vec::new(), deadline }
+        Cmd { program: program.into(), args: Vec::new(), deadline, recorder: None }
     }
 
     /// One more argument.
@@ -50,6 +55,12 @@ impl Cmd {
     /// More arguments.
     pub fn args(mut self, args: impl IntoIterator<Item = impl Into<String>>) -> Cmd {
         self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// What it says is also recorded, where there is a recording.
+    pub fn recorded_by(mut self, recorder: Option<Arc<Recorder>>) -> Cmd {
+        self.recorder = recorder;
         self
     }
 
@@ -133,33 +144,52 @@ fn ending(code: Option<i32>) -> String {
     code.map_or("ended by a signal".to_string(), |code| format!("exit code {code}"))
 }
 
+/// How a call came to its end.
+enum Ended {
+    NotRun(String),
+    Exited(ExitStatus),
+    Deadline(u64),
+    Wedged(u64),
+    TooMuch,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ended::NotRun(cause) => write!(f, "not run: {cause}"),
+            Ended::Exited(status) => match (status.code(), status.signal()) {
+                (Some(code), _) => write!(f, "exit code {code}"),
+                (None, Some(signal)) => write!(f, "signal {signal}"),
+                (None, None) => f.write_str("neither by itself nor by a signal"),
+            },
+            Ended::Deadline(seconds) => write!(f, "killed: not done within {seconds} s"),
+            Ended::Wedged(seconds) => write!(f, "never: not done within {seconds} s and cannot be killed"),
+            Ended::TooMuch => write!(f, "killed: more than {STDOUT_LIMIT_BYTES} bytes of output"),
+        }
+    }
+}
+
 /// Runs `cmd` to its end, its deadline, or the limit of its output. Blocks the calling thread that long, plus two seconds at most.
 pub fn run(cmd: &Cmd) -> Result<Output, RunError> {
     let started = Instant::now();
+    let (ended, stdout, stderr) = serve(cmd, started + cmd.deadline);
+    let took = started.elapsed();
+    if let Some(recorder) = &cmd.recorder {
+        let program = cmd.program.to_string_lossy().into_owned();
+        let argv = std::iter::once(program).chain(cmd.args.iter().cloned()).collect();
+        recorder.call(Call::new(argv, took, &ended, &stdout, &stderr));
+    }
     let argv = cmd.text();
-    let cannot =
-        |error: &dyn std::fmt::Display| RunError::Start { argv: argv.clone(), cause: error.to_string() };
-    let mut child = cmd.command().spawn().map_err(|error| cannot(&error))?;
-    let outcome = Pipes::of(&mut child)
-        .and_then(|mut pipes| pipes.serve(&mut child, started + cmd.deadline).map(|end| (pipes, end)));
-    let (pipes, end) = match outcome {
-        Ok(served) => served,
-        Err(error) => {
-            kill(child);
-            return Err(cannot(&error));
-        }
-    };
-    let seconds = cmd.deadline.as_secs();
-    let result = match end {
-        End::Exited(status) => finished(&argv, status, &pipes),
-        End::TooMuch => {
-            kill(child);
+    let result = match ended {
+        Ended::NotRun(cause) => Err(RunError::Start { argv: argv.clone(), cause }),
+        Ended::Exited(status) => finished(&argv, status, &stdout, &stderr),
+        Ended::Deadline(seconds) => Err(RunError::Deadline { argv: argv.clone(), seconds }),
+        Ended::Wedged(seconds) => Err(RunError::Wedged { argv: argv.clone(), seconds }),
+        Ended::TooMuch => {
             Err(RunError::TooMuchOutput { argv: argv.clone(), limit_bytes: STDOUT_LIMIT_BYTES })
         }
-        End::Deadline if kill(child) => Err(RunError::Deadline { argv: argv.clone(), seconds }),
-        End::Deadline => Err(RunError::Wedged { argv: argv.clone(), seconds }),
     };
-    let seconds = started.elapsed().as_secs_f32();
+    let seconds = took.as_secs_f32();
     match &result {
         Ok(_) => log::debug!("{argv}: exit code 0 after {seconds:.3} s"),
         Err(error) => log::debug!("after {seconds:.3} s: {error}"),
@@ -167,9 +197,38 @@ pub fn run(cmd: &Cmd) -> Result<Output, RunError> {
     result
 }
 
-fn finished(argv: &str, status: ExitStatus, pipes: &Pipes) -> Result<Output, RunError> {
-    let stdout = String::from_utf8_lossy(&pipes.stdout).into_owned();
-    let stderr = String::from_utf8_lossy(&pipes.stderr).into_owned();
+/// How it ended, and what came through its standard output and error until then.
+fn serve(cmd: &Cmd, deadline: Instant) -> (Ended, Vec<u8>, Vec<u8>) {
+    let not_run = |error: std::io::Error| (Ended::NotRun(error.to_string()), Vec::new(), Vec::new());
+    let mut child = match cmd.command().spawn() {
+        Ok(child) => child,
+        Err(error) => return not_run(error),
+    };
+    let outcome =
+        Pipes::of(&mut child).and_then(|mut pipes| pipes.serve(&mut child, deadline).map(|end| (pipes, end)));
+    let (pipes, end) = match outcome {
+        Ok(served) => served,
+        Err(error) => {
+            kill(child);
+            return not_run(error);
+        }
+    };
+    let seconds = cmd.deadline.as_secs();
+    let ended = match end {
+        End::Exited(status) => Ended::Exited(status),
+        End::TooMuch => {
+            kill(child);
+            Ended::TooMuch
+        }
+        End::Deadline if kill(child) => Ended::Deadline(seconds),
+        End::Deadline => Ended::Wedged(seconds),
+    };
+    (ended, pipes.stdout, pipes.stderr)
+}
+
+fn finished(argv: &str, status: ExitStatus, stdout: &[u8], stderr: &[u8]) -> Result<Output, RunError> {
+    let stdout = String::from_utf8_lossy(stdout).into_owned();
+    let stderr = String::from_utf8_lossy(stderr).into_owned();
     if status.success() {
         return Ok(Output { stdout, stderr });
     }

@@ -103,9 +103,10 @@ impl World {
         match source {
             Source::Vgs => Facts::Vgs(Known::Known(machine.storage.look_vgs())),
             Source::Disks => Facts::Disks(Known::Known(machine.storage.look_disks())),
-            Source::Conf => Facts::Conf(Known::Known(
-                machine.conf.iter().map(|(name, text)| (name.clone(), conf::crc(text))).collect(),
-            )),
+            Source::Conf => {
+                let ours = machine.conf.iter().filter(|(_, text)| text.starts_with(conf::MARK));
+                Facts::Conf(Known::Known(ours.map(|(name, text)| (name.clone(), conf::crc(text))).collect()))
+            }
             Source::Counters => Facts::Counters(self.kernels.counters(at)),
         }
     }
@@ -233,22 +234,33 @@ impl World {
 
     /// The model's side of the seam.
     fn apply(&mut self, at: BoxId, step: &Step) -> Result<(), StepError> {
-        let zeroes = self.boxes[at].zeroes;
+        let (zeroes, nine) = (self.boxes[at].zeroes, self.version.is_9());
         let (machine, kernels) = (&mut self.boxes[at], &mut self.kernels);
         match step {
             Step::ClaimDisk { pool, device, ident } => machine.storage.claim(pool, device, ident),
             Step::CreateLv { lv, size, pv, .. } => machine.storage.create(lv, *size, pv.as_deref(), kernels),
             Step::CreateMd { lv, .. } => machine.storage.create_md(lv, zeroes, kernels),
             Step::GrowLv { lv, size } => machine.storage.grow(lv, *size, kernels),
+            Step::WriteConf { resource, .. } if machine.has_foreign_conf(resource) => {
+                Err(failed(StepClass::Refused, format!("{resource}.res is not ours: left alone")))
+            }
             Step::WriteConf { resource, text } => {
                 machine.conf.insert(resource.clone(), text.clone());
                 Ok(())
             }
             Step::RemoveConf { resource } => {
-                machine.conf.remove(resource);
+                if !machine.has_foreign_conf(resource) {
+                    machine.conf.remove(resource);
+                }
                 Ok(())
             }
             Step::RemoveLv { lv } => machine.storage.remove(lv, kernels),
+            Step::Down { resource, .. } if machine.readers.contains(resource) => {
+                Err(failed(StepClass::Busy, format!("{resource} is open")))
+            }
+            Step::Demote { resource } if !nine && machine.readers.contains(resource) => {
+                Err(failed(StepClass::Busy, format!("{resource} is open")))
+            }
             Step::Down { resource, minor } => kernels.down(at, resource, *minor),
             Step::Adjust { resource } => self.adjust(at, resource),
             Step::Seed { resource, how } => self.with_file(at, resource)?.seed(at, resource, *how),
@@ -260,7 +272,8 @@ impl World {
 
     /// drbdadm knows a resource by its file.
     fn with_file(&mut self, at: BoxId, resource: &str) -> Result<&mut super::drbd::Kernels, StepError> {
-        if self.boxes[at].conf.contains_key(resource) {
+        let machine = &self.boxes[at];
+        if machine.conf.contains_key(resource) && !machine.has_foreign_conf(resource) {
             return Ok(&mut self.kernels);
         }
         Err(failed(StepClass::Gone, format!("{resource}.res is not there or not ours")))

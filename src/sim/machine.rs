@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::core::{
+    conf,
     intent::{Change, Record, Txn},
     names::BoxName,
     node::{Node, Source},
@@ -59,6 +60,8 @@ pub struct Machine {
     pub mind: Option<Mind>,
     /// Counts the daemon's lives: what belongs to an older one is dropped.
     pub life: u64,
+    /// Resources that somebody has open for reading only.
+    pub readers: Vec<String>,
     /// The meta resource is mounted here: it stays so when the daemon dies.
     pub mounted: bool,
     /// These disks give zeroes where holes are punched.
@@ -145,6 +148,7 @@ impl Machine {
             unsaved: VecDeque::new(),
             mind: None,
             life: 0,
+            readers: Vec::new(),
             mounted: false,
             zeroes,
             fault: None,
@@ -162,6 +166,11 @@ impl Machine {
     pub fn founder(&self) -> bool {
         let record = self.saved.as_ref().and_then(|saved| saved.get("cluster"));
         matches!(record, Some(Record::Cluster(cluster)) if cluster.leader == self.name)
+    }
+
+    /// Somebody else made a .res file of that name.
+    pub fn has_foreign_conf(&self, resource: &str) -> bool {
+        self.conf.get(resource).is_some_and(|text| !text.starts_with(conf::MARK))
     }
 
     /// The oldest write to the own store is durable now.

@@ -26,5 +26,5 @@ pub use host::ModelHost;
 pub use machine::{Eye, Machine, Records, StepFault};
 pub use rng::Rng;
 pub use session::{Session, version};
-pub use storage::Content;
+pub use storage::{Content, LogicalVolume};
 pub use world::World;

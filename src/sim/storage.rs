@@ -46,6 +46,8 @@ pub struct Drive {
     pub failed: bool,
     /// Where it is plugged in.
     pub slot: Option<DiskName>,
+    /// Somebody uses it just now: how.
+    pub in_use: Option<String>,
     /// It holds this since then.
     pub since_ms: u64,
 }
@@ -80,6 +82,10 @@ pub struct LogicalVolume {
     pub zeroed: bool,
     /// Which drives it lies on, by number, and how many bytes on each.
     pub on: Vec<(usize, u64)>,
+    /// It has a device node.
+    pub active: bool,
+    /// Somebody besides DRBD has it open.
+    pub held: bool,
     /// What it holds.
     pub backing: BackingId,
     /// It is there since then.
@@ -112,7 +118,8 @@ impl Storage {
             return false;
         }
         let slot = Some(slot.clone());
-        self.drives.push(Drive { ident, size, content, failed: false, slot, since_ms: self.now_ms });
+        let since_ms = self.now_ms;
+        self.drives.push(Drive { ident, size, content, failed: false, slot, in_use: None, since_ms });
         true
     }
 
@@ -215,7 +222,7 @@ impl Storage {
             size: lv.size,
             fresh: lv.fresh,
             zeroed: lv.zeroed,
-            active: self.usable(lv),
+            active: lv.active && self.usable(lv),
         })
     }
 
@@ -229,7 +236,7 @@ impl Storage {
     pub fn by_path(&self, path: &str) -> Option<BackingId> {
         let in_group = |(pool, lvs): (&PoolName, &Vec<LogicalVolume>)| {
             let lv = lvs.iter().find(|lv| conf::lv_path(pool, &lv.name) == path)?;
-            (self.there(pool) && self.usable(lv)).then_some(lv.backing)
+            (self.there(pool) && lv.active && self.usable(lv)).then_some(lv.backing)
         };
         self.groups.iter().find_map(in_group)
     }
@@ -265,11 +272,9 @@ impl Storage {
             return refused(format!("there is no volume group of pool {}", lv.pool));
         }
         let lvs = self.groups.get(&lv.pool);
-        if let Some(there) = lvs.and_then(|lvs| lvs.iter().find(|there| there.name == lv.name)) {
-            return match &there.tags {
-                Some(tags) if same(tags, lv) => Ok(()),
-                _ => refused(format!("LV {} has other tags: left alone", lv.name)),
-            };
+        if lvs.is_some_and(|lvs| lvs.iter().any(|there| there.name == lv.name)) {
+            self.find(lv)?.active = true;
+            return Ok(());
         }
         let size = Size(size.bytes().next_multiple_of(EXTENT));
         let on = self.allocate(&lv.pool, size.bytes(), pv)?;
@@ -280,6 +285,8 @@ impl Storage {
             fresh: true,
             zeroed: false,
             on,
+            active: true,
+            held: false,
             backing: kernels.new_backing(size),
             since_ms: self.now_ms,
         };
@@ -327,6 +334,10 @@ impl Storage {
         if !found.fresh {
             return Ok(());
         }
+        if found.held {
+            return Err(failed(StepClass::Busy, format!("LV {} is open", lv.name)));
+        }
+        found.active = true;
         kernels.create_md(found.backing)?;
         (found.fresh, found.zeroed) = (false, zeroes);
         Ok(())
@@ -350,11 +361,11 @@ impl Storage {
 
     /// Removes an LV that nothing uses.
     pub fn remove(&mut self, lv: &LvRef, kernels: &mut Kernels) -> Result<(), StepError> {
-        let backing = match self.find(lv) {
+        let (backing, held) = match self.find(lv) {
             Err(error) if error.class == StepClass::Gone => return Ok(()),
-            found => found?.backing,
+            found => found.map(|found| (found.backing, found.held))?,
         };
-        if kernels.replica(backing).is_some_and(|r| r.attached.is_some()) {
+        if held || kernels.replica(backing).is_some_and(|r| r.attached.is_some()) {
             return Err(failed(StepClass::Busy, format!("LV {} is open", lv.name)));
         }
         kernels.drop_backing(backing);
@@ -384,7 +395,7 @@ fn disk(drive: &Drive) -> Disk {
         probe: if drive.failed { unread() } else { opinion },
         partitions: Vec::new(),
         holders: Vec::new(),
-        mounted: None,
+        mounted: drive.in_use.clone(),
         open_error: None,
         pv_of: pv_of.filter(|_| !drive.failed),
     };

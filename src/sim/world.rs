@@ -465,6 +465,7 @@ impl World {
         self.crash(at);
         self.boxes[at].on = false;
         self.boxes[at].mounted = false;
+        self.boxes[at].readers.clear();
         self.boots[at] += 1;
         self.kernels.power_off(at);
         self.wires_changed = true;

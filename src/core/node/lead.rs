@@ -8,6 +8,7 @@ use crate::core::{
     drbd::{Device, DiskState},
     intent::{Change, Intent, Record, Stamp, Txn},
     message::Message,
+    mutant,
     refusal::{Errno, Refusal},
 };
 
@@ -87,7 +88,7 @@ impl Node {
             ));
         }
         self.replace_intent(tip.clone());
-        let epoch = tip.stamp.epoch.max(known.epoch) + 1;
+        let epoch = tip.stamp.epoch.max(known.epoch) + u64::from(!mutant::is("keep the epoch"));
         let stamp = Stamp { epoch, revision: tip.stamp.revision + 1 };
         let first = Change::Put(Record::Stamp(stamp));
         let mut txn = if found { tip.whole() } else { Txn::new() };
@@ -162,8 +163,10 @@ impl Node {
         tip.apply(&txn);
         let seq = self.next_seq;
         self.next_seq += 1;
+        let early = if mutant::is("answer before the commit") { askers.clone() } else { Vec::new() };
         queue.push_back(Pending { seq, txn: Arc::new(txn.clone()), askers });
         self.out.push(Output::Commit { seq, txn });
+        early.into_iter().for_each(|asker| self.answer(asker, Ok(())));
     }
 
     pub(super) fn committed(&mut self, seq: u64, result: Result<(), String>) {

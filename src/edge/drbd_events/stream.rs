@@ -6,7 +6,7 @@
 
 use super::{Event, Model, parse_line};
 use crate::core::drbd::{DrbdVersion, Resource};
-use crate::edge::run::start_talker;
+use crate::edge::run::{Recorder, start_talker};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -66,19 +66,34 @@ impl EventStream {
         version: DrbdVersion,
         on: impl Fn(StreamEvent) + Send + 'static,
     ) -> std::io::Result<EventStream> {
+        Self::recorded_by(None, drbdsetup, version, on)
+    }
+
+    /// The same; its lines are also recorded, where there is a recording.
+    pub fn recorded_by(
+        recorder: Option<Arc<Recorder>>,
+        drbdsetup: impl Into<PathBuf>,
+        version: DrbdVersion,
+        on: impl Fn(StreamEvent) + Send + 'static,
+    ) -> std::io::Result<EventStream> {
         // 8.4's drbdsetup knows no --full. On 9 it makes every line complete.
         let args: &[&str] = if version.is_9() {
             &["events2", "--full", "--timestamps", "--statistics"]
         } else {
             &["events2", "--timestamps", "--statistics"]
         };
-        Self::follow(drbdsetup.into(), args, Box::new(on))
+        Self::follow(drbdsetup.into(), args, recorder, Box::new(on))
     }
 
-    fn follow(program: PathBuf, args: &[&str], on: Box<dyn Fn(StreamEvent) + Send>) -> std::io::Result<Self> {
+    fn follow(
+        program: PathBuf,
+        args: &[&str],
+        recorder: Option<Arc<Recorder>>,
+        on: Box<dyn Fn(StreamEvent) + Send>,
+    ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let args = args.iter().map(|arg| arg.to_string()).collect();
-        let follower = Follower { shared: shared.clone(), program, args, on };
+        let follower = Follower { shared: shared.clone(), program, args, recorder, on };
         thread::Builder::new().name("drbd-events".to_string()).spawn(move || follower.follow())?;
         Ok(EventStream { shared })
     }
@@ -103,10 +118,17 @@ struct Follower {
     shared: Arc<Shared>,
     program: PathBuf,
     args: Vec<String>,
+    recorder: Option<Arc<Recorder>>,
     on: Box<dyn Fn(StreamEvent) + Send>,
 }
 
 impl Follower {
+    fn record(&self, line: &str) {
+        if let Some(recorder) = &self.recorder {
+            recorder.event(line);
+        }
+    }
+
     fn follow(&self) {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -144,9 +166,18 @@ impl Follower {
             }
         };
         let mut reading = Reading { model: Model::default(), last_error: None, on: &self.on };
+        if self.recorder.is_some() {
+            self.record(&format!("# drbdsetup {}", self.args.join(" ")));
+        }
         let cut = for_each_line(reader, |line| match line {
-            Ok(line) => reading.take(line),
-            Err(why) => reading.complain(why),
+            Ok(line) => {
+                self.record(line);
+                reading.take(line);
+            }
+            Err(why) => {
+                self.record(&format!("# {why}"));
+                reading.complain(why);
+            }
         });
         let child = self.shared.lock().child.take();
         let ended = child.map(|mut child| {
@@ -159,6 +190,9 @@ impl Follower {
             (Ok(()), Some(Err(error))) => format!("it ended: {error}"),
             (Ok(()), None) => "it ended".to_string(),
         };
+        if self.recorder.is_some() {
+            self.record(&format!("# {why}"));
+        }
         if let Some(error) = reading.last_error {
             why = format!("{why}; last complaint: {error}");
         }
@@ -227,6 +261,7 @@ fn for_each_line(from: impl Read, mut take: impl FnMut(Result<&str, String>)) ->
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::edge::run::{EVENTS_FILE, Recording};
     use std::sync::mpsc::{Receiver, channel};
 
     const LIMIT: Duration = Duration::from_secs(20);
@@ -235,8 +270,24 @@ mod tests {
     fn stream_of(script: &str) -> (EventStream, Receiver<StreamEvent>) {
         let (to, from) = channel();
         let on = Box::new(move |event| drop(to.send(event)));
-        let stream = EventStream::follow(PathBuf::from("/bin/sh"), &["-c", script], on).unwrap();
+        let stream = EventStream::follow(PathBuf::from("/bin/sh"), &["-c", script], None, on).unwrap();
         (stream, from)
+    }
+
+    #[test]
+    fn the_raw_lines_are_recorded_with_beginning_and_end() {
+        let dir = std::env::temp_dir().join(format!("holdfast-stream-record-{}", std::process::id()));
+        let recorder = Arc::new(Recording::open(&dir).unwrap().start().unwrap());
+        let (to, from) = channel();
+        let on = Box::new(move |event| drop(to.send(event)));
+        let script = "echo 'exists -'; echo 'what is this'; exit 3";
+        let stream = EventStream::follow(PathBuf::from("/bin/sh"), &["-c", script], Some(recorder), on);
+        while !matches!(from.recv_timeout(LIMIT).unwrap(), StreamEvent::Lost(_)) {}
+        drop(stream);
+        let said = std::fs::read_to_string(dir.join(EVENTS_FILE)).unwrap();
+        let once = format!("# drbdsetup -c {script}\nexists -\nwhat is this\n# it ended (exit status: 3)\n");
+        assert!(said.starts_with(&once), "{said}");
+        std::fs::remove_dir_all(dir).unwrap();
     }
 
     fn is_changed(event: &StreamEvent, name: &str, is_there: bool) -> bool {

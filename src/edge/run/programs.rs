@@ -2,8 +2,9 @@
 //!
 //! What must not go in: starting them (run.rs).
 
-use super::Cmd;
+use super::{Cmd, Recorder};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where programs are looked for; never in the environment's PATH.
@@ -57,6 +58,7 @@ pub struct MissingProgram {
 #[derive(Clone, Debug)]
 pub struct Programs {
     paths: Vec<(Tool, PathBuf)>,
+    recorder: Option<Arc<Recorder>>,
 }
 
 impl Programs {
@@ -68,7 +70,17 @@ impl Programs {
             paths.find(|path| path.is_file()).map(|path| (tool, path)).ok_or(MissingProgram { file, package })
         };
         let paths = Tool::ALL.into_iter().map(find).collect::<Result<_, _>>()?;
-        Ok(Programs { paths })
+        Ok(Programs { paths, recorder: None })
+    }
+
+    /// The same programs; what they say is recorded from now on.
+    pub fn recorded_by(self, recorder: Recorder) -> Programs {
+        Programs { recorder: Some(Arc::new(recorder)), ..self }
+    }
+
+    /// Where what is not said by a call is recorded.
+    pub fn recorder(&self) -> Option<&Arc<Recorder>> {
+        self.recorder.as_ref()
     }
 
     /// Where `tool` is.
@@ -79,6 +91,6 @@ impl Programs {
 
     /// A call of `tool`, to be given its arguments.
     pub fn cmd(&self, tool: Tool, deadline: Duration) -> Cmd {
-        Cmd::new(self.path(tool), deadline)
+        Cmd::new(self.path(tool), deadline).recorded_by(self.recorder.clone())
     }
 }
