@@ -308,6 +308,18 @@ mod tests {
     }
 
     #[test]
+    fn where_a_daemon_runs_it_is_said_so_and_nothing_of_locks() {
+        let dir = std::env::temp_dir().join(format!("holdfast-runs-{}", std::process::id()));
+        let (store, _) = Store::open(&store_dir(&dir)).unwrap();
+        let error = check_new(&dir).unwrap_err();
+        assert!(matches!(error, LocalError::Runs), "{error}");
+        assert!(error.to_string().contains("runs on this box already"), "{error}");
+        store.close().unwrap();
+        check_new(&dir).unwrap();
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
     fn the_copy_follows_commits_and_whole_states() {
         let mut records = Records::new();
         let mut keeper = Keeper::default();
