@@ -41,6 +41,10 @@ pub enum LocalError {
     NoCluster,
     #[error("this box belongs to the cluster {0} already")]
     Member(String),
+    #[error(
+        "holdfast runs on this box already, and the box belongs to a cluster: see systemctl status holdfast"
+    )]
+    Runs,
     #[error("{}: {cause}", path.display())]
     File { path: PathBuf, cause: io::Error },
 }
@@ -196,7 +200,7 @@ pub fn check_new(state_dir: &Path) -> Result<(), LocalError> {
     if !dir.exists() {
         return Ok(());
     }
-    let (store, records) = Store::open(&dir)?;
+    let (store, records) = Store::open(&dir).map_err(runs)?;
     store.close()?;
     match read(&records) {
         Err(LocalError::NoCluster) => Ok(()),
@@ -206,6 +210,11 @@ pub fn check_new(state_dir: &Path) -> Result<(), LocalError> {
             Err(LocalError::Member(name))
         }
     }
+}
+
+/// Only a daemon keeps the own store open.
+pub fn runs(error: StoreError) -> LocalError {
+    if error.is_locked() { LocalError::Runs } else { error.into() }
 }
 
 fn joining_path(state_dir: &Path) -> PathBuf {
@@ -295,6 +304,18 @@ mod tests {
         assert_eq!(begin_join(&dir, identity("box3", "c")).unwrap(), identity("box3", "c"));
         end_join(&dir).unwrap();
         assert_eq!(begin_join(&dir, identity("box3", "d")).unwrap(), identity("box3", "d"));
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn where_a_daemon_runs_it_is_said_so_and_nothing_of_locks() {
+        let dir = std::env::temp_dir().join(format!("holdfast-runs-{}", std::process::id()));
+        let (store, _) = Store::open(&store_dir(&dir)).unwrap();
+        let error = check_new(&dir).unwrap_err();
+        assert!(matches!(error, LocalError::Runs), "{error}");
+        assert!(error.to_string().contains("runs on this box already"), "{error}");
+        store.close().unwrap();
+        check_new(&dir).unwrap();
         fs::remove_dir_all(dir).unwrap();
     }
 

@@ -148,7 +148,7 @@ fn a_volume_is_made_waited_for_and_seen_on_every_box() {
         return;
     }
     let sandbox = Sandbox::start(&[], Stdio::null());
-    sandbox.good("mkdir box1/volumes/db && echo 256M > box2/volumes/db/size");
+    sandbox.good("mkdir box2/volumes/db && echo 256M > box2/volumes/db/size");
     sandbox.holdfast("wait --synced --timeout 60 --mount box1 db");
     assert_eq!(sandbox.good("cat box1/volumes/db/state box1/volumes/db/size"), "ready\n256M\n");
     assert!(sandbox.holdfast("status --mount box2").starts_with("cluster sandbox "));
@@ -163,8 +163,9 @@ fn a_volume_is_made_waited_for_and_seen_on_every_box() {
 
     for on in ["box1", "box2", "box3"] {
         assert!(sandbox.reads(&format!("{on}/README")).starts_with("sandbox: "));
-        let health = sandbox.reads(&format!("{on}/health"));
-        assert!(health.starts_with("ok\nsandbox: ") && health.contains("nothing here is real"), "{health}");
+        let health = || sandbox.reads(&format!("{on}/health"));
+        until("all is well", || health().starts_with("ok\nsandbox: "));
+        assert!(health().contains("nothing here is real"), "{}", health());
     }
     assert_eq!(sandbox.good("readlink box1/volumes/db/device"), "/nonexistent/drbd1000\n");
     sandbox.good("rmdir box1/volumes/db");

@@ -4,7 +4,7 @@
 mod tree_world;
 
 use holdfast::core::{
-    drbd::{ConnectionState, DiskState, ReplicationState, Resource},
+    drbd::{ConnectionState, DiskState, ReplicationState, Resource, Role},
     facts::Known,
     size::Size,
     status::{health, volume_state},
@@ -43,6 +43,18 @@ fn away(view: &mut View, name: &str) {
 
 fn born(view: &mut View, born: bool) {
     change_intent(view, |i| i.assignments.values_mut().for_each(|a| a.born = born));
+}
+
+#[test]
+fn what_is_held_open_is_to_be_unmounted_and_the_own_state_is_not_said_to_be_usable() {
+    let mut view = world::world_84();
+    trouble(&mut view, "box2", "make db Secondary: drbdadm: (-12) Device is held open by someone");
+    view.leader = None;
+    away(&mut view, "box1");
+    let lines = health(&view);
+    assert!(lines.iter().any(|l| l.contains("held open by someone; unmount it there")), "{lines:#?}");
+    let own: Vec<_> = lines.iter().filter(|l| l.starts_with("the cluster's own state: degraded")).collect();
+    assert!(own.len() == 1 && !own[0].contains("it can be used"), "{lines:#?}");
 }
 
 type Change = fn(&mut View);
@@ -148,6 +160,48 @@ fn with_8_4_the_only_peer_is_the_other_leg() {
         peer.name = None;
     });
     assert_eq!(state(&view), "degraded (box1 is not connected to box2: StandAlone)");
+}
+
+#[test]
+fn a_split_brain_is_told_from_a_cut() {
+    let eight = || {
+        let mut view = world::world_84();
+        // What 8.4 shows of a link that is down: it tries, or is gone from the events.
+        change_resource(&mut view, "box1", "db", |r| link(r, 0, ConnectionState::Connecting));
+        change_resource(&mut view, "box2", "db", |r| link(r, 0, ConnectionState::Connecting));
+        view
+    };
+    let primary = |view: &mut View, name| change_resource(view, name, "db", |r| r.role = Role::Primary);
+    let says = |view: &View| {
+        health(view).iter().any(|line| line.contains("volumes/db: split brain: box1 and box2 "))
+    };
+    assert!(!says(&eight()), "cut, and used on box2 only: {:#?}", health(&eight()));
+    let mut alone = eight();
+    change_resource(&mut alone, "box1", "db", |r| r.peers.clear());
+    assert!(!says(&alone), "a link that was taken down by hand, or is just being made");
+    let mut both = eight();
+    primary(&mut both, "box1");
+    assert!(says(&both), "Primary on both, and they hear each other");
+    for (name, tries) in [("box1", true), ("box1", false), ("box2", true), ("box2", false)] {
+        let mut found = eight();
+        change_resource(&mut found, name, "db", |r| {
+            r.split.insert(0);
+            if !tries {
+                r.peers.clear();
+            }
+        });
+        assert!(says(&found), "{name} {tries}: {:#?}", health(&found));
+    }
+    let mut cut = well();
+    for (name, other) in [("box1", 1), ("box2", 0)] {
+        change_resource(&mut cut, name, "db", |r| {
+            r.role = Role::Primary;
+            link(r, other, ConnectionState::Connecting);
+        });
+    }
+    assert!(says(&cut));
+    change_resource(&mut cut, "box1", "db", |r| quorum(r, false));
+    assert!(!says(&cut), "box1 cannot write");
 }
 
 #[test]

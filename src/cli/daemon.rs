@@ -100,7 +100,7 @@ fn open_local(args: &Args, events: &SyncSender<Event>) -> Result<(StoreThread, L
             drop(events.send(Event::Local(other)))
         }
     })?;
-    let (records, rebuilt) = wait.recv()??;
+    let (records, rebuilt) = wait.recv()?.map_err(local::runs)?;
     if let Some(rebuilt) = rebuilt {
         log::warn!(
             "this box's own store was damaged ({}) and is rebuilt from {}",

@@ -26,7 +26,8 @@ pub(super) fn run(args: &Args) -> Outcome {
     network::check_root()?;
     local::check_new(args.state_dir())?;
     let name = network::box_name()?;
-    let address = network::address(args.address.as_deref())?;
+    // What was given is looked at first; that it is needed at all is said after the disk was chosen.
+    let given = args.address.as_deref().map(|given| network::address(Some(given))).transpose()?;
     let host = RealHost::new(Arc::new(Programs::resolve()?));
     let Facts::Disks(seen) = host.observe(Source::Disks) else {
         return fail("this box's disks were asked for and something else was said");
@@ -36,6 +37,7 @@ pub(super) fn run(args: &Args) -> Outcome {
         Known::Unknown(why) => return fail(format!("this box's disks cannot be looked at: {why}")),
     };
     let (disk_name, disk) = choose(&disks, args.disk.as_deref())?;
+    let address = given.map_or_else(|| network::address(None), Ok)?;
     let pool = PoolName::new("main")?;
     let keys = peer::Identity::generate()?;
     let identity = Identity::new(name.clone(), &keys);

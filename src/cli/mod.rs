@@ -11,9 +11,10 @@ mod wait;
 
 use std::{
     fmt,
-    io::Write,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::OnceLock,
 };
 
 use lexopt::prelude::*;
@@ -31,7 +32,8 @@ holdfast turns a few Linux boxes with disks into one pool of replicated block de
         run this box's part; under systemd: systemctl enable --now holdfast
         --record keeps what LVM's and DRBD's programs say as files in DIR, 64 MiB at most
   holdfast wait VOLUME... [--synced] [--timeout SECONDS]
-        until every VOLUME can be used, or with --synced until it has all its replicas; 0 seconds wait for ever
+        until every VOLUME can be used, or with --synced until it has all its replicas; without --timeout, or with 0,
+        for as long as that takes
   holdfast status
         boxes and volumes as a table; the same as cat /cluster/status
   holdfast sandbox [DIR] [--boxes N] [--drbd 8|9]
@@ -44,9 +46,9 @@ holdfast turns a few Linux boxes with disks into one pool of replicated block de
 Everything else is done in the tree, see /cluster/README:
   mkdir /cluster/volumes/db && echo 20G > /cluster/volumes/db/size
 
-Options of every command:
-  --state-dir DIR   where this box keeps who it is (/var/lib/holdfast)
-  --mount DIR       where the tree is, for daemon, wait and status (/cluster)
+Options, after the command:
+  --state-dir DIR   where this box keeps who it is (/var/lib/holdfast), for every command
+  --mount DIR       where the tree is (/cluster), for daemon, wait and status
 Exit codes: 0 done, 1 failed (one sentence on standard error says why), 2 used wrongly.
 ";
 
@@ -85,9 +87,15 @@ fn fail<T>(text: impl Into<String>) -> Result<T, Failure> {
     Err(Failure { text: text.into(), code: 1 })
 }
 
-/// A line for the person; a closed pipe is no error.
+/// The first line that could not be said, and why.
+static UNSAID: OnceLock<std::io::Error> = OnceLock::new();
+
+/// A line for the person; a closed pipe is no error, and any other is one when the command ends.
 fn say(text: impl fmt::Display) {
-    drop(writeln!(std::io::stdout().lock(), "{text}"));
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => drop(UNSAID.set(error)),
+        Ok(()) | Err(_) => {}
+    }
 }
 
 /// What was given on the command line, for all commands.
@@ -128,7 +136,8 @@ impl Args {
 
 /// Runs what was asked for.
 pub fn main() -> ExitCode {
-    match dispatch(lexopt::Parser::from_env()) {
+    let said = |()| UNSAID.get().map_or(Ok(()), |why| fail(format!("standard output: {why}")));
+    match dispatch(lexopt::Parser::from_env()).and_then(said) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             drop(writeln!(std::io::stderr().lock(), "holdfast: {}", failure.text));

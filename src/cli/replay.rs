@@ -91,17 +91,19 @@ mod tests {
 
     #[test]
     fn what_breaks_is_named_with_its_step() {
-        let script = "> cluster 1 9 1G 1\n> mkdir volumes/v\n> write volumes/v/size 64M\n> run 60s\n> plug box1 sdc 1G ext4\n> run 60s\n> write nodes/box1/disks/sdc/pool main\n> run 60s\n";
-        mutant::set("claim what is not blank");
+        let script = "> cluster 3 9 1G 1\n> mkdir volumes/v\n> write volumes/v/size 64M\n> quiet\n\
+                      > write volumes/v/size 128M\n> quiet\n";
         let commands = script::commands(script).unwrap_or_default();
         let mut lines = Vec::new();
-        let broken = walk(&commands, &mut |line| lines.push(line.to_owned()));
+        assert_eq!(walk(&commands, &mut |line| lines.push(line.to_owned())), None, "{}", lines.join("\n"));
+        assert!(lines.iter().any(|line| line.starts_with("  step 1: box1 ")), "{}", lines.join("\n"));
+        mutant::set("never resize");
+        let broken = walk(&commands, &mut |_| {});
         mutant::set("");
-        let text = lines.join("\n");
+        let broken = broken.unwrap_or_default();
         assert!(
-            broken.as_ref().is_some_and(|b| b.starts_with("invariant 2 is broken at ")),
-            "{broken:?} {text}"
+            broken.starts_with("invariant 9 is broken at ") && broken.contains(" s, after step "),
+            "{broken}"
         );
-        assert!(text.contains("  step 1: box1 "), "{text}");
     }
 }

@@ -105,7 +105,8 @@ impl Sandbox {
         let dir = self.place.dir.display();
         let last = if boxes > 1 { format!(" to {dir}/box{boxes}") } else { String::new() };
         say(format_args!(
-            "a sandbox: {boxes} model boxes with DRBD {}, a disk of {} in each; nothing of it is real",
+            "a sandbox: {boxes} model {} with DRBD {}, a disk of {} in each; nothing of it is real",
+            if boxes == 1 { "box" } else { "boxes" },
             version(major),
             DISK.about()
         ));

@@ -212,6 +212,26 @@ fn check_replicas(world: &World<'_>, me: &BoxName, replicas: u8) -> Result<DrbdV
     }
 }
 
+/// The same for a volume, whose number of replicas may be nobody's word but that of its place.
+fn check_replicas_of(world: &World<'_>, me: &BoxName, new: &Volume) -> Result<DrbdVersion, Refusal> {
+    let checked = check_replicas(world, me, world.intent.replicas_of(new));
+    match (&new.place, world.drbd(me)) {
+        (Place::Boxes(boxes), Some(drbd)) if new.replicas.is_none() && boxes.len() > replicas_max(drbd) => {
+            refuse(
+                Errno::NotSupported,
+                format!(
+                    "place \"{}\" names {} boxes, and each would get a replica: DRBD {drbd} can do at most {max} here; \
+                     name {max} or fewer, or write {max} into replicas first",
+                    words(boxes.iter()),
+                    boxes.len(),
+                    max = replicas_max(drbd)
+                ),
+            )
+        }
+        _ => checked,
+    }
+}
+
 fn change_volume(
     world: &World<'_>,
     me: &BoxName,
@@ -247,10 +267,13 @@ fn change_volume(
     if &new == old {
         return Ok(Txn::new());
     }
-    let drbd = check_replicas(world, me, intent.replicas_of(&new))?;
-    check_place(intent, &new)?;
-    if let Some(a) = intent.assignments.get(&new.id) {
+    let drbd = check_replicas_of(world, me, &new)?;
+    let built = intent.assignments.get(&new.id);
+    if let Some(a) = built {
         check_built(intent, a, &new)?;
+    }
+    check_place(intent, &new, built.is_some())?;
+    if let Some(a) = built {
         if let Some(size) = new.size {
             check_growth(world, a, size, drbd)?;
         }
@@ -273,16 +296,32 @@ fn check_size(old: &Volume, size: Size) -> Result<(), Refusal> {
     match old.size {
         Some(now) if size < now && !mutant::is("shrink") => refuse(
             Errno::Invalid,
-            format!("\"{size}\" is smaller than {} is now ({now}); no volume shrinks", old.name),
+            format!(
+                "\"{size}\" is smaller than {} is now ({now}){}; no volume shrinks",
+                old.name,
+                as_bytes(size)
+            ),
         ),
-        _ if size < VOLUME_MIN => {
-            refuse(Errno::Invalid, format!("\"{size}\" is too small: a volume has at least {VOLUME_MIN}"))
-        }
+        _ if size < VOLUME_MIN => refuse(
+            Errno::Invalid,
+            format!("\"{size}\" is too small: a volume has at least {VOLUME_MIN}{}", as_bytes(size)),
+        ),
         _ => Ok(()),
     }
 }
 
-fn check_place(intent: &Intent, new: &Volume) -> Result<(), Refusal> {
+/// A hint for who left the unit out.
+fn as_bytes(size: Size) -> String {
+    let number = size.to_string();
+    match number.parse::<u64>() {
+        Ok(1..) if size < VOLUME_MIN => {
+            format!(", and it was read as bytes: for 2^30 of them write {number}G")
+        }
+        Ok(_) | Err(_) => String::new(),
+    }
+}
+
+fn check_place(intent: &Intent, new: &Volume, is_built: bool) -> Result<(), Refusal> {
     let Place::Boxes(boxes) = &new.place else { return Ok(()) };
     let replicas = usize::from(intent.replicas_of(new));
     if boxes.len() >= replicas {
@@ -291,9 +330,11 @@ fn check_place(intent: &Intent, new: &Volume) -> Result<(), Refusal> {
     refuse(
         Errno::Invalid,
         format!(
-            "place \"{}\" names {} boxes for {replicas} replicas; name more, or write fewer into replicas",
+            "place \"{}\" names {} {} for {replicas} replicas; name more{}",
             words(boxes.iter()),
-            boxes.len()
+            boxes.len(),
+            if boxes.len() == 1 { "box" } else { "boxes" },
+            if is_built { "" } else { ", or write fewer into replicas" }
         ),
     )
 }

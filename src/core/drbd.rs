@@ -7,7 +7,7 @@
 //! What must not go in: running or reading anything (edge/), and deciding what to do about a state.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -143,6 +143,17 @@ words! {
     }
 }
 
+impl DiskState {
+    /// Whether a replica in this state may hold what someone wrote.
+    pub fn has_data(self) -> bool {
+        match self {
+            Self::UpToDate | Self::Consistent | Self::Outdated => true,
+            Self::Diskless | Self::Attaching | Self::Detaching | Self::Failed => false,
+            Self::Negotiating | Self::Inconsistent | Self::DUnknown | Self::Other => false,
+        }
+    }
+}
+
 impl ReplicationState {
     /// Whether a sync or a verification is under way or paused: only then is there a progress.
     pub fn has_progress(self) -> bool {
@@ -237,6 +248,8 @@ pub struct Resource {
     pub devices: BTreeMap<u16, Device>,
     /// By node id; on 8.4 the only peer is 0.
     pub peers: BTreeMap<u8, Peer>,
+    /// Peers that DRBD met, found a split brain with, and has not been linked to since. Not in what a first look tells.
+    pub split: BTreeSet<u8>,
 }
 
 /// One volume of a resource, on this box.
@@ -300,6 +313,7 @@ impl Default for Resource {
             force_io_failures: false,
             devices: BTreeMap::new(),
             peers: BTreeMap::new(),
+            split: BTreeSet::new(),
         }
     }
 }

@@ -134,6 +134,8 @@ pub struct Report {
     pub trouble: BTreeMap<String, String>,
     /// The newest refusals of writes that were made on this box.
     pub errors: Vec<ErrorLine>,
+    /// What was granted on this box after a refusal about the same thing: the number of the newest line it answers.
+    pub settled: BTreeMap<String, u64>,
     /// Keys of the leaves that this box was told of and has nothing left of. Only its own word counts: that a report
     /// shows no LV may mean that it is older than the LV.
     pub left: BTreeSet<String>,

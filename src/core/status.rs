@@ -152,6 +152,13 @@ fn describe(legs: &[LegState]) -> String {
     words.collect::<Vec<_>>().join("; ")
 }
 
+/// What a box failed at, with what to do where the command's own words do not say it.
+pub fn trouble_line(text: &str) -> String {
+    let line = one_line(text);
+    let open = line.contains("(-12)") || line.contains("held open");
+    if open { format!("{line}; unmount it there, or end what else has it open") } else { line }
+}
+
 /// Commands' own words may have several lines; a value has one.
 pub fn one_line(text: &str) -> String {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")

@@ -18,12 +18,12 @@ use std::{
 
 use super::{
     drbd_events::{Model, parse_line},
-    outcome::{refused, step_error, system_error},
+    outcome::{needs_primary, refused, step_error, system_error},
     run::{Cmd, Programs, RunError, Tool, run},
 };
 use crate::core::{
     conf,
-    drbd::{self, Counters, DiskState, DrbdVersion, Resource, Role},
+    drbd::{self, ConnectionState, Counters, DiskState, DrbdVersion, Resource, Role},
     facts::Known,
     step::{SeedHow, StepClass, StepError},
 };
@@ -171,7 +171,7 @@ impl Drbd {
             return Err(refused(format!("{resource} is {mine} here, not a replica that was just made")));
         }
         let volumes = found.peers.values().filter_map(|peer| peer.devices.get(&0));
-        if let Some(peer) = volumes.map(|volume| volume.disk).find(|disk| has_data(*disk)) {
+        if let Some(peer) = volumes.map(|volume| volume.disk).find(|disk| disk.has_data()) {
             return Err(refused(format!("{resource} is {peer} on a peer: the data is taken from there")));
         }
         match how {
@@ -186,7 +186,7 @@ impl Drbd {
         }
     }
 
-    /// After a forced promotion. That somebody uses it already is no error: then it is Primary rightly.
+    /// After a promotion of our own. That somebody uses it already is no error: then it is Primary rightly.
     fn step_down(&self, resource: &str) -> Result<(), StepError> {
         match self.demote_patiently(resource) {
             Err(error) if error.class == StepClass::Busy => {
@@ -226,11 +226,32 @@ impl Drbd {
     pub fn resize(&self, resource: &str) -> Result<(), StepError> {
         let text = self.file(resource)?;
         let cmd = self.drbdadm(resource);
-        if text.contains(conf::NOBODY) {
+        let cmd = if text.contains(conf::NOBODY) {
             // 8.4 keeps the old size while it has not heard the other replica's; here there is none to hear of.
-            return call(&cmd.args(["--", "--assume-peer-has-space", "resize", resource]));
+            cmd.args(["--", "--assume-peer-has-space", "resize", resource])
+        } else {
+            cmd.args(["resize", resource])
+        };
+        match call(&cmd) {
+            Err(error) if needs_primary(&error) => self.resize_as_primary(resource, &cmd),
+            result => result,
         }
-        call(&cmd.args(["resize", resource]))
+    }
+
+    /// 8.4 resizes nothing that is Primary nowhere: here it is for that moment, if all replicas can be asked.
+    fn resize_as_primary(&self, resource: &str, cmd: &Cmd) -> Result<(), StepError> {
+        let found = self.needed(resource)?;
+        if found.role == Role::Primary {
+            return call(cmd); // somebody made it so meanwhile, and wants it so
+        }
+        if found.peers.values().any(|peer| peer.connection != ConnectionState::Connected) {
+            return Err(refused(format!(
+                "{resource} is Primary nowhere and not connected: it is not resized"
+            )));
+        }
+        call(&self.drbdadm(resource).args(["primary", resource]))?;
+        let resized = call(cmd);
+        self.step_down(resource).and(resized)
     }
 
     /// Takes it out of the kernel, if it has this minor and nothing has it open.
@@ -305,15 +326,6 @@ impl Drbd {
 
     fn drbdsetup(&self) -> Cmd {
         self.programs.cmd(Tool::Drbdsetup, DEADLINE)
-    }
-}
-
-/// Whether a replica in this state may hold what someone wrote.
-fn has_data(disk: DiskState) -> bool {
-    match disk {
-        DiskState::UpToDate | DiskState::Consistent | DiskState::Outdated => true,
-        DiskState::Diskless | DiskState::Attaching | DiskState::Detaching | DiskState::Failed => false,
-        DiskState::Negotiating | DiskState::Inconsistent | DiskState::DUnknown | DiskState::Other => false,
     }
 }
 

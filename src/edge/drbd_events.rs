@@ -50,6 +50,8 @@ pub enum Event {
         resource: String,
         /// For example `fence-peer`.
         helper: String,
+        /// The peer it is about, where it is about one.
+        node_id: Option<u8>,
         /// None is the call, Some the answer.
         status: Option<i32>,
     },
@@ -151,7 +153,8 @@ fn parse(line: &str) -> Result<Event, String> {
 
 fn helper(action: &str, says: &Says<'_>) -> Result<Event, String> {
     let status = if action == "response" { Some(says.number("status")?) } else { None };
-    Ok(Event::Helper { resource: says.needed("name")?, helper: says.needed("helper")?, status })
+    let node_id = says.number_if_there("peer-node-id")?;
+    Ok(Event::Helper { resource: says.needed("name")?, helper: says.needed("helper")?, node_id, status })
 }
 
 fn resource(says: &Says<'_>) -> ResourceSays {

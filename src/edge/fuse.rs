@@ -181,9 +181,9 @@ impl Mounted {
         if !uid.is_root() {
             drop(device);
             let session = Session::new(tree, &at, &config_without_root()).and_then(Session::spawn);
-            let session = session.map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => FuseError::Helper(error),
-                _ => failed(error),
+            let session = session.map_err(|error| {
+                let missing = error.kind() == io::ErrorKind::NotFound;
+                if missing { FuseError::Helper(error) } else { failed(error) }
             })?;
             return Ok(Mounted { at: Some(at), shared, _session: Some(session) });
         }

@@ -32,6 +32,14 @@ const GONE: [&str; 7] = [
     "No such file or directory",
 ];
 
+/// 8.4 does not resize what is Primary nowhere.
+const NEEDS_PRIMARY: &str = "(131) Need one Primary node to resize";
+
+/// Whether a resize failed only because nobody is Primary.
+pub fn needs_primary(error: &StepError) -> bool {
+    error.text.contains(NEEDS_PRIMARY)
+}
+
 /// The step's error for a command's.
 pub fn step_error(error: &RunError) -> StepError {
     let class = match error {
@@ -96,6 +104,13 @@ mod tests {
         }
         let wedged = RunError::Wedged { argv: "drbdsetup down db".into(), seconds: 60 };
         assert_eq!(step_error(&wedged).class, StepClass::Wedged);
+    }
+
+    #[test]
+    fn a_resize_that_wants_a_primary_is_told_from_one_that_failed() {
+        let words = "1002: Failure: (131) Need one Primary node to resize.\n";
+        assert!(needs_primary(&step_error(&failed(words))));
+        assert!(!needs_primary(&step_error(&failed("Failure: (130) Resize not allowed during resync."))));
     }
 
     #[test]

@@ -106,6 +106,11 @@ impl StoreError {
         }
     }
 
+    /// Whether another process has it open.
+    pub fn is_locked(&self) -> bool {
+        matches!(self, StoreError::Io { doing: "lock", cause, .. } if cause.kind() == io::ErrorKind::WouldBlock)
+    }
+
     fn is_disk_full(&self) -> bool {
         matches!(self, StoreError::Io { cause, .. } if cause.kind() == io::ErrorKind::StorageFull)
     }

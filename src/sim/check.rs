@@ -3,6 +3,8 @@
 //! What is checked is the world, not what a daemon believes: what lies on disks, what the kernels do, what was answered.
 //! The first that breaks ends the run.
 
+#![allow(clippy::wildcard_enum_match_arm)] // most records and steps do not concern a check
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::{
@@ -65,7 +67,7 @@ pub struct Checker {
     /// What each leader decides from: with what is not durable yet.
     tips: BTreeMap<BoxId, Records>,
     /// All that were, in order.
-    history: Vec<Records>,
+    history: Vec<(Stamp, Records)>,
     asked: BTreeMap<u64, Asked>,
     epochs: BTreeMap<u64, (BoxId, u64)>,
     looked_ms: u64,
@@ -122,7 +124,9 @@ impl Checker {
         });
         let Some(stamp) = stamp else { return self.fail(3, "a commit has no stamp".to_owned()) };
         if self.durable.is_empty() {
-            apply(self.tips.entry(at).or_default(), false, txn);
+            let tip = self.tips.entry(at).or_default();
+            apply(tip, false, txn);
+            self.history.push((stamp, tip.clone()));
             return; // the founding one
         }
         let tip = self.tips.entry(at).or_default();
@@ -140,6 +144,7 @@ impl Checker {
             }
         }
         apply(tip, false, txn);
+        self.history.push((stamp, tip.clone()));
         if let Some(text) = strange {
             self.fail(3, text);
         }
@@ -161,7 +166,7 @@ impl Checker {
                 self.fail(3, format!("{wish:?} was answered before its commit {by:?} was durable"));
             }
             // It was so when it was looked at, which was after it was asked.
-            (Ok(()), None) if !self.history.iter().skip(since).any(|then| holds(&wish, &id, then)) => {
+            (Ok(()), None) if !self.was_so(since, &wish, &id) => {
                 self.fail(3, format!("{wish:?} was granted and is not so"));
             }
             (Err(refusal), Some(by)) if refusal.errno != Errno::TimedOut => {
@@ -177,6 +182,13 @@ impl Checker {
             }
             (Ok(()) | Err(_), _) => {}
         }
+    }
+
+    /// Whether it was so in some durable commit after the first `since`, of which several may be one write to the disk.
+    fn was_so(&self, since: usize, wish: &Wish, id: &str) -> bool {
+        let durable = stamp_of(&self.durable);
+        let then = self.history.iter().skip(since).filter(|(stamp, _)| *stamp <= durable);
+        then.into_iter().any(|(_, records)| holds(wish, id, records))
     }
 
     /// A wish that was made on a box whose daemon lived on, and was not answered.
@@ -199,7 +211,6 @@ impl Checker {
         self.check_sizes(before, after);
         self.check_numbers(before, after);
         self.durable = after.clone();
-        self.history.push(after.clone());
     }
 
     fn check_sizes(&mut self, before: &Records, after: &Records) {
@@ -418,14 +429,19 @@ impl World {
         !self.check.excused.contains(id)
     }
 
-    /// Every volume is built and has a good copy on another disk that works.
+    /// Every volume is built, and all its copies on other disks are good and can be used.
     pub(super) fn can_spare(&self, at: BoxId, drive: usize) -> bool {
-        let elsewhere = |(on, lv): &(BoxId, &LogicalVolume)| {
-            let apart = *on != at || lv.on.iter().all(|(number, _)| *number != drive);
-            apart && !lv.fresh && self.boxes[*on].storage.usable(lv) && self.boxes[*on].on
+        let hit =
+            |on: BoxId, lv: &LogicalVolume| on == at && lv.on.iter().any(|(number, _)| *number == drive);
+        let good = |id: &VolumeId, on: BoxId, lv: &LogicalVolume| {
+            let there = self.boxes[on].on && self.boxes[on].storage.usable(lv);
+            there && !lv.fresh && self.is_good(id, lv.backing)
         };
-        assignments(&self.check.durable)
-            .all(|a| self.replicas(&a.id).filter(elsewhere).any(|(_, lv)| self.is_good(&a.id, lv.backing)))
+        assignments(&self.check.durable).all(|a| {
+            let fine = self.replicas(&a.id).filter(|(on, lv)| hit(*on, lv) || good(&a.id, *on, lv)).count();
+            let spared = self.replicas(&a.id).any(|(on, lv)| !hit(on, lv));
+            fine >= a.diskful().count() && spared
+        })
     }
 
     /// A disk died or went: what had its last good copy there is lost, and nobody's fault.
@@ -512,6 +528,9 @@ impl World {
             self.check.fail(1, format!("{name}: {step}: that was the last good copy"));
         }
         let wanted = self.replicas_wished(id);
+        if before.attached > 0 && attached == 0 {
+            self.check.fail(1, format!("{name}: {step}: that was the last good copy in use"));
+        }
         // The new part of a device that grew is synced, and DRBD calls all of the target Inconsistent meanwhile.
         let grows = matches!(step, Step::Resize { .. });
         if !grows && attached < before.attached && attached < wanted {

@@ -1,5 +1,7 @@
 //! Commands carried out on a world, with what a person would see.
 
+#![allow(clippy::wildcard_enum_match_arm)] // one command at a time is told apart
+
 use std::collections::BTreeMap;
 
 use crate::{
@@ -444,8 +446,10 @@ impl World {
         if volume == META_NAME {
             return Err("that one is holdfast's own".to_owned());
         }
+        // A removed volume's device may still have the name.
+        let minor = self.kernels.look(at, volume).and_then(|r| r.devices.get(&0).map(|d| d.minor));
         let id = super::check::assignments(&self.check.durable)
-            .find(|a| a.resource == volume)
+            .find(|a| a.resource == volume && Some(a.minor) == minor)
             .map(|a| a.id.clone());
         let Some(id) = id else { return Err(format!("there is no device of {volume}")) };
         match command {

@@ -16,7 +16,7 @@
 //! - Another box takes itself for the leader, with its own copy as the store.
 //!
 //! What does not happen, since this version does not claim to survive it (docs/testing.md): the leader's own disks do
-//! not die, nor a disk with the only good copy of something; with DRBD 8.4 roles are changed by hand only while every box and wire is there; bits do not rot; clocks do
+//! not die, and others only while all other copies of what is on them are good; with DRBD 8.4 roles are changed by hand only while every box and wire is there; bits do not rot; clocks do
 //! not jump; no box lies.
 //!
 //! When the faults stop, everything is mended, and then the cluster has to come to rest, be the same on every box, and
@@ -208,7 +208,7 @@ fn operator(world: &World, rng: &mut Rng, major: u8) -> Command {
             let slot = *rng.pick(&["sdb", "sdc", "sdd"]).unwrap_or(&"sdb");
             write(
                 format!("nodes/{at}/disks/{slot}/pool"),
-                *rng.pick(&["main", "main", "ssd", "none"]).unwrap_or(&"main"),
+                rng.pick(&["main", "main", "ssd", "none"]).unwrap_or(&"main"),
             )
         }
         90..92 => Verb::Mkdir("pools/ssd".to_owned()),
@@ -416,7 +416,7 @@ fn everything_is_there(world: &mut World) {
             }
             continue;
         }
-        for name in a.legs.keys() {
+        for (name, _) in a.legs.iter().filter(|leg| leg.1.pool.is_none() || has_pool(leg)) {
             let Some(at) = world.find(name.as_str()) else { continue };
             let size_kib = world.kernels.counters(at).get(&a.minor).map_or(0, |c| c.size_kib);
             if size_kib * 1024 < a.size.bytes() {

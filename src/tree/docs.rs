@@ -20,7 +20,7 @@ const HEAD: &str = "\
 ";
 
 const RULES: [&str; 6] = [
-    "A file is a wish (w: mode 0644, it reads back what was asked) or a fact (0444).",
+    "A file is a wish (w: mode 0644, token 0600; it reads back what was asked) or a fact (0444).",
     "One write is one value on one line, at most 4096 bytes: use echo and >, not >>. What is read may be written back.",
     "A write returns when the wish is durable, not when the work is done: `holdfast wait`, or poll(2) on a volume's state.",
     "A refused write changed nothing. Why: in errors, and in the volume's error.",

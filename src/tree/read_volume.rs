@@ -72,9 +72,11 @@ pub fn health(view: &View, args: &Args<'_>) -> Text {
 
 pub fn error(view: &View, args: &Args<'_>) -> Text {
     let about = lane(args.volume(view)?.name.as_str());
+    let settled = view.reports.values().filter_map(|report| report.settled.get(&about)).max();
     let refused = refusals(view).into_iter().rfind(|(line, _)| line.about == about);
+    let refused = refused.filter(|(line, _)| settled.is_none_or(|settled| line.number > *settled));
     let mut parts: Vec<_> = refused.map(|(line, _)| status::one_line(&line.text)).into_iter().collect();
-    parts.extend(view.troubles(&about).map(|(name, text)| format!("{name}: {}", status::one_line(text))));
+    parts.extend(view.troubles(&about).map(|(name, text)| format!("{name}: {}", status::trouble_line(text))));
     Some(parts.join("; "))
 }
 

@@ -124,7 +124,7 @@ fn a_line_is_an_error_or_claims_only_what_it_says() {
     let lines: Vec<Vec<u8>> =
         recorded().iter().flat_map(|text| text.lines().map(|l| l.as_bytes().to_vec())).collect();
     let (mut read, mut all) = (0, 0);
-    runs(20_000, |run| {
+    runs(40_000, |run| {
         let line = run.random.pick(&lines).clone();
         let damaged = run.random.damage(&line, &lines);
         let line = String::from_utf8_lossy(&damaged).into_owned();
@@ -197,7 +197,7 @@ fn replay<'a>(lines: impl IntoIterator<Item = &'a str>) -> Model {
 
 #[test]
 fn a_dump_reads_as_it_was_and_a_damaged_line_touches_no_other_resource() {
-    runs(2_000, |run| {
+    runs(4_000, |run| {
         let resources = make::resources(&mut run.random);
         let text: String = resources.values().map(print).collect::<String>() + "exists -\n";
         run.note(&text);
@@ -305,7 +305,7 @@ fn what_is_out_of_sync_stands_in_the_text_and_a_cut_claims_nothing_else() {
     let proc_84 = fixture("drbd/8.4.11/05-syncing.n4.proc.txt");
     let nine =
         "version: 9.2.18 (api:2/proto:118-124)\nGIT-hash: ab\nTransports (api:21): tcp (9.2.18)\n".to_owned();
-    runs(5_000, |run| {
+    runs(10_000, |run| {
         let text = if run.random.one_in(4) { &nine } else { &proc_84 };
         let cut = run.random.below(text.len());
         run.note(&text[..cut]);

@@ -144,7 +144,7 @@ fn lose_something(random: &mut Random, report: &mut Value, groups: usize) {
 
 #[test]
 fn a_report_reads_as_it_was_and_one_that_lacks_anything_is_an_error() {
-    runs(2_000, |run| {
+    runs(4_000, |run| {
         let (vgs, mut report) = report(&mut run.random);
         let text = serde_json::to_string_pretty(&report).unwrap();
         run.note(&text);
@@ -159,18 +159,22 @@ fn a_report_reads_as_it_was_and_one_that_lacks_anything_is_an_error() {
     });
 }
 
-/// How often a field is named in the tables of that name, each of which ends where the next one begins.
-fn count(text: &str, table: &str, next: &str, field: &str) -> usize {
-    let [table, next, field] = [table, next, field].map(|word| format!("\"{word}\""));
-    let tables = text.split(&table).skip(1).map(|rest| rest.split(&next).next().unwrap());
-    tables.map(|table| table.matches(&field).count()).sum()
+/// How often a field is named in the tables of that name. There are no escapes in the text.
+fn count(text: &str, table: &str, field: &str) -> usize {
+    let (mut within, mut count) = (false, 0);
+    for (at, part) in text.split('"').enumerate() {
+        let is_quoted = at % 2 == 1;
+        within = (within && (is_quoted || !part.contains(']'))) || (is_quoted && part == table);
+        count += usize::from(within && is_quoted && part == field);
+    }
+    count
 }
 
 #[test]
 fn a_damaged_report_is_an_error_or_has_every_group_disk_and_volume_that_is_named_in_it() {
     let texts = all_fixtures("lvm", ".json");
     let others: Vec<Vec<u8>> = texts.iter().map(|text| text.clone().into_bytes()).collect();
-    runs(6_000, |run| {
+    runs(12_000, |run| {
         let text = run.random.pick(&texts).clone();
         let damaged = run.random.damage(text.as_bytes(), &others);
         let damaged = String::from_utf8_lossy(&damaged).into_owned();
@@ -180,9 +184,11 @@ fn a_damaged_report_is_an_error_or_has_every_group_disk_and_volume_that_is_named
             return;
         };
         let lvs: usize = report.vgs.values().map(|vg| vg.lvs.len()).sum();
-        if report.ambiguous.is_empty() && !damaged.contains("\\u") {
-            assert_eq!(report.vgs.len(), count(&damaged, "vg", "pv", "vg_name"));
-            assert_eq!(lvs, count(&damaged, "lv", "pvseg", "lv_name"));
+        // Tables that were put elsewhere are none of the report's: only where little came in, all that is named counts.
+        let is_lessened = damaged.len() <= text.len() + 8 && !damaged.contains('\\');
+        if report.ambiguous.is_empty() && is_lessened {
+            assert_eq!(report.vgs.len(), count(&damaged, "vg", "vg_name"));
+            assert_eq!(lvs, count(&damaged, "lv", "lv_name"));
         }
         let names: BTreeMap<_, _> = report.vgs.iter().map(|(name, vg)| (name, &vg.name)).collect();
         assert!(names.iter().all(|(key, name)| key == name));

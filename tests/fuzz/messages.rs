@@ -9,7 +9,7 @@ use crate::{make, runs::runs};
 
 #[test]
 fn every_message_reads_back_and_every_other_text_is_one_or_an_error() {
-    runs(800, |run| {
+    runs(1_600, |run| {
         for kind in 0..make::KINDS {
             let message = make::message(&mut run.random, kind);
             let text = serde_json::to_vec(&message).unwrap();
@@ -32,7 +32,7 @@ fn every_message_reads_back_and_every_other_text_is_one_or_an_error() {
 
 #[test]
 fn no_record_brings_a_name_that_leads_elsewhere_or_text_that_ends_its_quotes() {
-    runs(4_000, |run| {
+    runs(8_000, |run| {
         let assignment = make::assignment(&mut run.random);
         let mut json = serde_json::to_value(Record::Assignment(assignment)).unwrap();
         let field = *run.random.pick(&["resource", "secret"]);

@@ -247,12 +247,12 @@ fn live(run: &mut Run, mut mind: Mind, happenings: usize) {
 
 #[test]
 fn a_leader_stays_sound_whatever_others_say() {
-    runs(120, |run| live(run, Mind::leader(), 50));
+    runs(240, |run| live(run, Mind::leader(), 50));
 }
 
 #[test]
 fn a_box_that_does_not_lead_never_commits_whatever_others_say() {
-    runs(120, |run| live(run, Mind::new("box2"), 50));
+    runs(240, |run| live(run, Mind::new("box2"), 50));
 }
 
 fn a_leader_is_told(message: fn(&Mind) -> Message) {

@@ -140,7 +140,7 @@ fn check_verbs(view: &View, path: &str, other: &str) {
 fn lookup_listing_and_reading_agree_on_any_path() {
     let views = [world::world(), world::world_84(), View::default()];
     let all = views.each_ref().map(walk);
-    runs(8_000, |run| {
+    runs(16_000, |run| {
         let which = run.random.below(views.len());
         let path_a = path(&mut run.random, &all[which]);
         let path_b = path(&mut run.random, &all[which]);
@@ -153,7 +153,7 @@ fn lookup_listing_and_reading_agree_on_any_path() {
 
 #[test]
 fn whatever_boxes_said_everything_listed_is_there_and_reads_as_the_rules_say() {
-    runs(250, |run| {
+    runs(500, |run| {
         let records: Vec<_> = (0..30).map(|_| make::record(&mut run.random)).collect();
         run.note(serde_json::to_vec(&records).unwrap());
         let mut view = View { me: Some(make::on(&mut run.random)), ..View::default() };

@@ -163,7 +163,7 @@ fn a_value_is_refused_in_a_sentence_or_reads_back_and_changes_nothing_when_writt
     let paths = views.each_ref().map(walk);
     let (mut taken, mut granted) = (0, 0);
     let mut all = 0;
-    runs(12_000, |run| {
+    runs(24_000, |run| {
         let which = run.random.below(2);
         let (view, paths) = (&views[which], &paths[which]);
         let writable: Vec<_> =
@@ -205,7 +205,7 @@ fn a_value_is_refused_in_a_sentence_or_reads_back_and_changes_nothing_when_writt
 #[test]
 fn what_a_box_asks_of_the_leader_is_refused_in_a_sentence_or_changes_nothing_the_second_time() {
     let views = [world::world(), world::world_84()];
-    runs(1_500, |run| {
+    runs(3_000, |run| {
         let which = run.random.below(2);
         let request = make::request(&mut run.random);
         run.note(serde_json::to_vec(&request).unwrap());

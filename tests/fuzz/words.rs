@@ -73,7 +73,7 @@ fn check<T: ToString>(text: &str, wanted: bool, taken: Result<T, Refusal>) {
 
 #[test]
 fn names_are_taken_by_the_rule_and_refused_in_a_sentence() {
-    runs(20_000, |run| {
+    runs(40_000, |run| {
         let text = word(run);
         check(&text, is_name(&text), BoxName::new(&*text));
         check(&text, is_name(&text), GroupName::new(&*text));
@@ -89,7 +89,7 @@ fn names_are_taken_by_the_rule_and_refused_in_a_sentence() {
 
 #[test]
 fn idents_are_bounded_words_and_stay_as_they_are() {
-    runs(5_000, |run| {
+    runs(10_000, |run| {
         let text = word(run);
         let ident = DiskIdent::new(&text).to_string();
         assert!(ident.len() <= 96 && ident.bytes().all(|b| b.is_ascii_graphic() && b != b'/'), "{ident}");
@@ -124,7 +124,7 @@ fn size(text: &str) -> Option<u64> {
 
 #[test]
 fn sizes_print_as_they_read_and_never_overflow() {
-    runs(20_000, |run| {
+    runs(40_000, |run| {
         let random = &mut run.random;
         let exact = Size(random.number());
         assert_eq!(Size::parse(&exact.to_string()).ok(), Some(exact));
@@ -163,7 +163,7 @@ fn token(random: &mut Random) -> Token {
 
 #[test]
 fn a_token_reads_back_and_a_damaged_one_is_no_other() {
-    runs(3_000, |run| {
+    runs(6_000, |run| {
         let token = token(&mut run.random);
         let text = token.to_text().unwrap();
         assert!(text.bytes().all(|b| b.is_ascii_graphic()));

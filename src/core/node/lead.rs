@@ -8,6 +8,7 @@ use crate::core::{
     drbd::{Device, DiskState},
     intent::{Change, Intent, Record, Stamp, Txn},
     message::Message,
+    mutant,
     refusal::{Errno, Refusal},
 };
 
@@ -87,7 +88,7 @@ impl Node {
             ));
         }
         self.replace_intent(tip.clone());
-        let epoch = tip.stamp.epoch.max(known.epoch) + 1;
+        let epoch = tip.stamp.epoch.max(known.epoch) + u64::from(!mutant::is("keep the epoch"));
         let stamp = Stamp { epoch, revision: tip.stamp.revision + 1 };
         let first = Change::Put(Record::Stamp(stamp));
         let mut txn = if found { tip.whole() } else { Txn::new() };
@@ -114,7 +115,9 @@ impl Node {
             &mut self.lead,
             Lead::Failed { why: why.clone(), again_ms: self.now_ms + REOPEN_AFTER_MS },
         );
-        self.leader = None;
+        if self.leader.as_ref() == Some(&self.me) {
+            self.leader = None;
+        }
         self.out.push(Output::CloseStore);
         if let Lead::Yes { queue, .. } = old {
             let text = format!(
@@ -160,8 +163,10 @@ impl Node {
         tip.apply(&txn);
         let seq = self.next_seq;
         self.next_seq += 1;
+        let early = if mutant::is("answer before the commit") { askers.clone() } else { Vec::new() };
         queue.push_back(Pending { seq, txn: Arc::new(txn.clone()), askers });
         self.out.push(Output::Commit { seq, txn });
+        early.into_iter().for_each(|asker| self.answer(asker, Ok(())));
     }
 
     pub(super) fn committed(&mut self, seq: u64, result: Result<(), String>) {

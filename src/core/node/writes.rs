@@ -3,7 +3,7 @@
 use super::{Lead, Node, Output};
 use crate::core::{
     admit::admit,
-    facts::ErrorLine,
+    facts::{ErrorLine, Report},
     message::Message,
     names::BoxName,
     place::World,
@@ -80,8 +80,9 @@ impl Node {
             Asker::Here { ticket } => {
                 let Some(at) = self.waiting.iter().position(|w| w.ticket == ticket) else { return };
                 let waiting = self.waiting.remove(at);
-                if let Err(refusal) = &result {
-                    self.keep_refusal(waiting.about, refusal);
+                match &result {
+                    Ok(()) => self.settle_refusals(&waiting.about),
+                    Err(refusal) => self.keep_refusal(waiting.about, refusal),
                 }
                 self.out.push(Output::Answer { ticket, result });
             }
@@ -99,8 +100,10 @@ impl Node {
     }
 
     pub(super) fn keep_refusal(&mut self, about: String, refusal: &Refusal) {
-        let lines = self.reports.values().flat_map(|report| &report.errors);
-        let newest = lines.map(|line| line.number).max().unwrap_or(0);
+        let reports = self.reports.values();
+        let numbers =
+            |r: &Report| r.errors.iter().map(|line| line.number).chain(r.settled.values().copied()).max();
+        let newest = reports.filter_map(|report| numbers(report)).max().unwrap_or(0);
         let line = ErrorLine {
             at_s: self.now_s,
             number: newest.saturating_add(1),
@@ -111,6 +114,22 @@ impl Node {
         errors.push(line);
         let surplus = errors.len().saturating_sub(ERRORS_KEPT);
         errors.drain(..surplus);
+    }
+
+    /// A write was granted: what was refused about the same thing before is said no more.
+    fn settle_refusals(&mut self, about: &str) {
+        let newest = |about: &str| {
+            let lines = self.reports.values().flat_map(|report| &report.errors);
+            lines.filter(|line| line.about == about).map(|line| line.number).max()
+        };
+        let Some(number) = newest(about).filter(|n| self.mine().settled.get(about) != Some(n)) else {
+            return;
+        };
+        // Lines go with time, and what answers them with them.
+        let mut settled = self.mine().settled.clone();
+        settled.retain(|about, _| newest(about).is_some());
+        settled.insert(about.to_owned(), number);
+        self.change_mine().settled = settled;
     }
 
     /// Writes that waited too long for a leader or for an answer.

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{State, one_line, resource_state, volume_state};
+use super::{State, leg::are_split, one_line, resource_state, trouble_line, volume_state};
 use crate::core::{
     assign::{META_REPLICAS, replicas_max},
     claim::Standing,
-    drbd::{ConnectionState, DiskState},
     facts::{Known, Report},
     intent::{Assignment, DiskWish, PEER_PORT, Volume},
     names::BoxName,
@@ -35,7 +34,7 @@ pub fn health(view: &View) -> Vec<String> {
     lines.extend(view.intent.volumes.values().flat_map(|volume| replication(view, volume)));
     for (name, report) in view.all_current() {
         let failed = report.trouble.iter();
-        lines.extend(failed.map(|(about, text)| format!("{name}: {about}: {}", one_line(text))));
+        lines.extend(failed.map(|(about, text)| format!("{name}: {about}: {}", trouble_line(text))));
     }
     lines.extend(view.notes.iter().filter(|note| *note != SANDBOX).map(|note| one_line(note)));
     lines
@@ -46,7 +45,7 @@ pub fn volume_health(view: &View, volume: &Volume) -> Vec<String> {
     let about = lane(volume.name.as_str());
     let mut lines = replication(view, volume);
     let failed = view.troubles(&about);
-    lines.extend(failed.map(|(name, text)| format!("{name}: {about}: {}", one_line(text))));
+    lines.extend(failed.map(|(name, text)| format!("{name}: {about}: {}", trouble_line(text))));
     lines
 }
 
@@ -156,7 +155,20 @@ fn meta(view: &View) -> Vec<String> {
             others.join(" ")
         ));
     }
-    lines.extend(sentence("the cluster's own state", &resource_state(view, meta, &lane(&meta.resource))));
+    lines.extend(match resource_state(view, meta, &lane(&meta.resource)) {
+        // Whether it can be used is said by the line about the leader.
+        State::Degraded(why) => Some(format!(
+            "the cluster's own state: degraded: {why}; it has fewer copies than asked: bring what is missing back"
+        )),
+        state @ (State::Unsized
+        | State::Creating
+        | State::Ready
+        | State::Syncing(_)
+        | State::Growing
+        | State::Stopped(_)
+        | State::Wedged(_)
+        | State::Failed(_)) => sentence("the cluster's own state", &state),
+    });
     lines.extend(split(view, meta, "the cluster's own state"));
     lines
 }
@@ -184,23 +196,16 @@ fn sentence(about: &str, state: &State) -> Option<String> {
     }
 }
 
-/// Two UpToDate copies that refuse to talk: each has writes that the other lacks.
+/// Two copies that each have writes that the other lacks. It stays while DRBD connects and gives up again and again.
 fn split(view: &View, assignment: &Assignment, about: &str) -> Option<String> {
-    let alone = |name: &&BoxName| {
-        let Some(resource) = view.current(name).and_then(|r| r.resource(&assignment.resource)) else {
-            return false;
-        };
-        resource.devices.get(&0).is_some_and(|d| d.disk == DiskState::UpToDate)
-            && resource.peers.values().any(|p| p.connection == ConnectionState::StandAlone)
-    };
-    let sides: Vec<_> = assignment.diskful().filter(alone).map(ToString::to_string).collect();
-    (sides.len() > 1).then(|| {
-        format!(
-            "{about}: split brain: {} each have writes that the other lacks; choose whose to drop, and there run \
-             `drbdadm disconnect {res}; drbdadm secondary {res}; drbdadm connect --discard-my-data {res}`, on the other \
-             `drbdadm connect {res}`",
-            sides.join(" and "),
-            res = assignment.resource
-        )
-    })
+    let diskful: Vec<_> = assignment.diskful().collect();
+    let pairs =
+        diskful.iter().enumerate().flat_map(|(at, one)| diskful[at + 1..].iter().map(|other| (*one, *other)));
+    let (one, other) = pairs.into_iter().find(|(one, other)| are_split(view, assignment, one, other))?;
+    Some(format!(
+        "{about}: split brain: {one} and {other} each have writes that the other lacks; choose whose to drop, and there run \
+         `drbdadm disconnect {res}; drbdadm secondary {res}; drbdadm connect --discard-my-data {res}`, on the other \
+         `drbdadm connect {res}`; docs/operations.md has it step by step",
+        res = assignment.resource
+    ))
 }

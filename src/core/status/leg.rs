@@ -104,6 +104,40 @@ fn unlinked(view: &View, assignment: &Assignment, name: &BoxName) -> Option<Stri
     })
 }
 
+/// Whether DRBD found that two replicas went apart, or they cannot but have: both StandAlone, or both Primary and neither
+/// linked nor kept from writing. A link that is only cut is neither.
+pub(super) fn are_split(view: &View, assignment: &Assignment, one: &BoxName, other: &BoxName) -> bool {
+    let end = |name: &BoxName, far: &BoxName| {
+        let resource = resource(view, assignment, name)?;
+        let device = resource.devices.get(&0).filter(|d| d.minor == assignment.minor)?;
+        Some((resource, device, peer(view, assignment, name, assignment.legs.get(far)?)))
+    };
+    let ends = [end(one, other), end(other, one)];
+    let stands = |link: &Peer| {
+        link.connection == ConnectionState::Connected
+            && link.devices.get(&0).is_some_and(|d| !matches!(d.replication, ReplicationState::Off))
+    };
+    if ends.iter().flatten().any(|(_, _, link)| link.is_some_and(stands)) {
+        return false;
+    }
+    let drbd_9 = |name: &BoxName| view.current(name).and_then(|r| r.drbd_version).is_some_and(|v| v.is_9());
+    let found = |name: &BoxName, far: &BoxName| {
+        let split = resource(view, assignment, name).map(|r| &r.split);
+        let far = assignment.legs.get(far).map_or(0, |leg| if drbd_9(name) { leg.node_id } else { 0 });
+        split.is_some_and(|split| split.contains(&far))
+    };
+    if found(one, other) || found(other, one) {
+        return true;
+    }
+    let [Some(ends_one), Some(ends_other)] = ends else { return false };
+    let ends = [ends_one, ends_other];
+    let alone = |link: Option<&Peer>| link.is_some_and(|p| p.connection == ConnectionState::StandAlone);
+    let writes =
+        |resource: &Resource, device: &Device| resource.role == Role::Primary && device.quorum != Some(false);
+    ends.iter().all(|(_, device, _)| device.disk == DiskState::UpToDate)
+        && (ends.iter().all(|(_, _, link)| alone(*link)) || ends.iter().all(|(r, d, _)| writes(r, d)))
+}
+
 fn small(assignment: &Assignment, device: &Device) -> bool {
     device.size_kib > 0 && device.size_kib.saturating_mul(1024) < assignment.size.bytes()
 }

@@ -4,7 +4,7 @@
 //! What must not go in: how lines look, and where they come from.
 
 use super::{ConnectionSays, DeviceSays, Event, PeerDeviceSays, ResourceSays, Verb};
-use crate::core::drbd::{Device, Peer, PeerDevice, Resource};
+use crate::core::drbd::{Device, Peer, PeerDevice, ReplicationState, Resource};
 use std::collections::BTreeMap;
 
 /// What the lines so far add up to. Begin with a fresh one whenever the stream was restarted.
@@ -55,8 +55,16 @@ impl Model {
             }
             Event::PeerDevice(_, name, node_id, volume, says) => self.change(name, |resource| {
                 let peer = resource.peers.entry(*node_id).or_default();
-                set_peer_device(peer.devices.entry(*volume).or_default(), says);
+                let device = peer.devices.entry(*volume).or_default();
+                set_peer_device(device, says);
+                if stands(device.replication) {
+                    resource.split.remove(node_id);
+                }
             }),
+            // Called when a split brain is found that DRBD was not told to heal: the link is then given up.
+            Event::Helper { resource, helper, node_id, status: None } if helper == "split-brain" => {
+                self.change_known(resource, |resource| resource.split.extend(node_id))
+            }
             Event::Path(..) | Event::Helper { .. } => None,
             Event::Rename { from, to } => {
                 let mut resource = self.resources.remove(from)?;
@@ -88,6 +96,11 @@ impl Model {
         change(resource);
         (*resource != before).then(|| name.to_string())
     }
+}
+
+/// The two have agreed on whose data counts.
+fn stands(state: ReplicationState) -> bool {
+    !matches!(state, ReplicationState::Off | ReplicationState::Other)
 }
 
 /// Overwrites what was said.

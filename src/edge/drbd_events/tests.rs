@@ -74,6 +74,7 @@ fn a_connected_resource_with_a_client_is_read_whole() {
                 open: None,
             },
         )]),
+        split: Default::default(),
         peers: BTreeMap::from([
             (1, peer("n2", Role::Primary, DiskState::UpToDate, false)),
             (2, peer("n3", Role::Secondary, DiskState::Diskless, true)),
@@ -121,6 +122,23 @@ fn a_split_brain_is_stand_alone_with_good_disks() {
     assert_eq!((peer.connection, peer.role), (ConnectionState::StandAlone, Role::Unknown));
     assert_eq!(peer.devices[&0].disk, DiskState::DUnknown);
     assert_eq!(resource.devices[&0].disk, DiskState::UpToDate);
+}
+
+#[test]
+fn a_split_brain_is_remembered_until_the_link_stands_again() {
+    let (mut model, mut seen) = (Model::default(), Vec::new());
+    for line in fixture("8.4.11/events2-stream.n4.txt").lines() {
+        model.apply(&parse_line(line).unwrap());
+        let Some(resource) = model.resources().get("t0") else { continue };
+        let alone = resource.peers.is_empty();
+        let now = (!resource.split.is_empty(), alone);
+        if seen.last() != Some(&now) {
+            seen.push(now);
+        }
+    }
+    // Found, given up, and linked again after one side dropped its writes.
+    let found = seen.windows(3).any(|w| w == [(true, false), (true, true), (true, false)]);
+    assert!(found && seen.windows(2).any(|w| w == [(true, false), (false, false)]), "{seen:?}");
 }
 
 #[test]
@@ -261,8 +279,12 @@ fn destroyed_objects_are_gone_and_renamed_resources_keep_their_facts() {
 fn helpers_are_told_apart_from_their_answers() {
     let line = "2026-11-22T14:12:43.090323+00:00 response helper name:t0 peer-node-id:0 conn-name:peer \
                 helper:fence-peer status:1280";
-    let wanted =
-        Event::Helper { resource: "t0".to_string(), helper: "fence-peer".to_string(), status: Some(1280) };
+    let wanted = Event::Helper {
+        resource: "t0".to_string(),
+        helper: "fence-peer".to_string(),
+        node_id: Some(0),
+        status: Some(1280),
+    };
     assert_eq!(parse_line(line), Ok(wanted));
     let call = parse_line("call helper name:t0 helper:fence-peer");
     assert!(matches!(call, Ok(Event::Helper { status: None, .. })));

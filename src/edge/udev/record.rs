@@ -151,10 +151,22 @@ fn children(folder: &Path, with: Option<&str>) -> Vec<String> {
     names
 }
 
+/// Those that have a folder for each device in use: ext4, xfs, erofs, f2fs and others.
+fn file_systems() -> BTreeMap<String, String> {
+    let kinds = fs::read_dir("/sys/fs").into_iter().flatten().flatten();
+    let kinds = kinds.filter_map(|kind| Some((kind.path(), kind.file_name().into_string().ok()?)));
+    kinds
+        .flat_map(|(path, kind)| children(&path, None).into_iter().map(move |name| (name, kind.clone())))
+        .collect()
+}
+
 /// What is mounted or swapped on.
 pub struct Uses {
     mountinfo: String,
     swaps: String,
+    /// `/sys/fs/TYPE/NAME` by name: what the kernel's file systems run on, also where no mount point shows it, as below an
+    /// overlay or in another mount namespace.
+    file_systems: BTreeMap<String, String>,
 }
 
 impl Uses {
@@ -163,7 +175,12 @@ impl Uses {
         Ok(Self {
             mountinfo: fs::read_to_string("/proc/self/mountinfo")?,
             swaps: fs::read_to_string("/proc/swaps")?,
+            file_systems: file_systems(),
         })
+    }
+
+    fn out_of_sight(&self, record: &Record) -> Option<String> {
+        self.file_systems.get(record.name.as_str()).map(|kind| format!("mounted as {kind}, out of sight"))
     }
 
     /// Where the disk itself (not a partition) is mounted, or `swap`.
@@ -179,6 +196,7 @@ impl Uses {
             .next()
             .and_then(|fields| fields.get(4).map(|place| format!("mounted on {place}")))
             .or_else(swap)
+            .or_else(|| self.out_of_sight(record))
     }
 }
 
@@ -227,12 +245,18 @@ mod tests {
 
     #[test]
     fn mounts_and_swap_are_seen() {
-        let uses = |mountinfo: &str, swaps: &str| Uses { mountinfo: mountinfo.into(), swaps: swaps.into() };
+        let uses = |mountinfo: &str, swaps: &str| Uses {
+            mountinfo: mountinfo.into(),
+            swaps: swaps.into(),
+            file_systems: BTreeMap::from([("vdz".into(), "erofs".into())]),
+        };
         let mount = "36 35 254:16 / /mnt rw,noatime master:1 - ext3 /dev/root rw\nbroken\n";
         let swap = "Filename\tType\tSize\n/dev/vdb partition 1 0 -2\n";
         assert_eq!(uses(mount, "").of(&record(&[])), Some("mounted on /mnt".into()));
         assert_eq!(uses("", swap).of(&record(&[])), Some("swap".into()));
         assert_eq!(uses("36 35 254:17 / /mnt rw", "/dev/vdb1 x").of(&record(&[])), None);
+        let root = Record { name: DiskName::new("vdz").unwrap(), ..record(&[]) };
+        assert_eq!(uses("", "").of(&root), Some("mounted as erofs, out of sight".into()));
     }
 
     #[test]

@@ -78,6 +78,14 @@ impl Cluster {
         if !world.nine && alone {
             self.bump(at, world);
         }
+        // Who is reached only by way of others agrees to be outdated.
+        let reached = self.component(at, world);
+        if let Some(node) = self.nodes.get_mut(&at).filter(|_| world.nine) {
+            let links = node.links.iter_mut().filter(|link| link.disk == DiskState::DUnknown && !link.client);
+            for link in links.filter(|link| link.peer.is_some_and(|peer| reached.contains(&peer))) {
+                link.disk = DiskState::Outdated;
+            }
+        }
         self.settle(world);
     }
 

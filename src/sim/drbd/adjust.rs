@@ -2,6 +2,8 @@
 //!
 //! The order matters where it fails part-way: what was done stays done, and the next adjust goes on from there.
 
+use std::collections::BTreeSet;
+
 use super::{
     attach::no_such,
     cluster::{Cluster, Link, Node, Options, Told, World},
@@ -310,6 +312,7 @@ fn new_node(wanted: &Wanted<'_>) -> Node {
         unanswered: None,
         doomed: false,
         links: Vec::new(),
+        split: BTreeSet::new(),
         told: Told::default(),
         changed: false,
         reach: Vec::new(),

@@ -1,7 +1,7 @@
 //! A replica comes and goes: attach, detach, disks that die, sizes.
 
 use super::{
-    cluster::{Cluster, World},
+    cluster::{Cluster, Link, World},
     disk::JUST_CREATED,
     link::HURRY_MS,
     types::{BackingId, BoxId},
@@ -137,8 +137,8 @@ impl Cluster {
         let size = |at: BoxId| self.nodes.get(&at).map_or(0, |node| node.size_kib);
         let agreed = match (self.usable_kib(a, world), self.usable_kib(b, world)) {
             (None, None) => return true,
-            (Some(_), None) => size(a),
-            (None, Some(_)) => size(b),
+            (Some(_), None) => self.through_diskless(a, b, world),
+            (None, Some(_)) => self.through_diskless(b, a, world),
             (Some(fits_a), Some(fits_b)) => {
                 let agreed = match (self.is_fresh(a, world), self.is_fresh(b, world)) {
                     (true, true) => size(a).min(size(b)),
@@ -164,6 +164,20 @@ impl Cluster {
         true
     }
 
+    /// What replicas agree on that so far only a diskless box connects: what fits on all, while nothing is on them.
+    fn through_diskless(&self, diskful: BoxId, diskless: BoxId, world: &World) -> u64 {
+        let size = self.nodes.get(&diskful).map_or(0, |node| node.size_kib);
+        if !self.is_fresh(diskful, world) {
+            return size;
+        }
+        let others = self.component(diskless, world);
+        others
+            .into_iter()
+            .filter_map(|at| self.usable_kib(at, world))
+            .min()
+            .map_or(size, |fits| fits.min(size))
+    }
+
     fn set_size(&mut self, boxes: impl Iterator<Item = BoxId>, size_kib: u64) {
         for at in boxes {
             if let Some(node) = self.nodes.get_mut(&at) {
@@ -177,6 +191,10 @@ impl Cluster {
         let Some(node) = self.nodes.get(&at) else { return Err("(127) Device minor not allocated".into()) };
         if node.backing.is_none() {
             return Err("Failure: (138) Device does not have a disk-config".into());
+        }
+        let secondary = |link: &Link| link.is_up() && link.role == Role::Secondary;
+        if !world.nine && node.role == Role::Secondary && node.links.iter().any(secondary) {
+            return Err("Failure: (131) Need one Primary node to resize.".into());
         }
         let all = self.component(at, world);
         if self.runs.iter().any(|run| all.contains(&run.source) || all.contains(&run.target)) {

@@ -129,6 +129,8 @@ pub(super) struct Node {
     /// The unanswered write is to fail.
     pub(super) doomed: bool,
     pub(super) links: Vec<Link>,
+    /// Peers that a split brain was found with, until they are linked again.
+    pub(super) split: BTreeSet<u8>,
     pub(super) told: Told,
     pub(super) changed: bool,
     /// For I/O, made by `settle`: the replicas that are written, and the one that is read.

@@ -85,7 +85,8 @@ impl Cluster {
 
     /// Puts a new version on all replicas in reach.
     fn put(&mut self, at: BoxId, world: &mut World) -> Option<Version> {
-        if self.nodes.get(&at)?.bump_due {
+        // While a peer is silent nobody agrees on a new generation.
+        if self.nodes.get(&at).is_some_and(|node| node.bump_due && !node.waits) {
             self.bump(at, world);
         }
         let node = self.nodes.get(&at)?;
@@ -126,7 +127,7 @@ impl Cluster {
         let node = self.nodes.get(&at)?;
         let may =
             node.role == Role::Primary && !node.fail_io && node.quorum && node.suspended_since.is_none();
-        if !may || node.unanswered.is_some() {
+        if !may || node.unanswered.is_some() || node.waits {
             return None;
         }
         if node.bump_due {

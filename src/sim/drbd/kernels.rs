@@ -19,7 +19,7 @@ use crate::{
         size::Size,
         step::{SeedHow, StepClass, StepError},
     },
-    edge::outcome::{class_of, refused},
+    edge::outcome::{class_of, needs_primary, refused},
 };
 
 /// What a resync goes at, unless told otherwise: 200 MiB/s.
@@ -226,8 +226,22 @@ impl Kernels {
         done("drbdadm secondary", resource, answer.unwrap_or(Ok(())))
     }
 
-    /// `drbdadm resize`
+    /// Takes over larger LVs, as `edge/drbd.rs` does: what 8.4 wants to be Primary for it is Primary for a moment.
     pub fn resize(&mut self, at: BoxId, resource: &str) -> Result<(), StepError> {
+        let first = self.resize_as_it_is(at, resource);
+        if !first.as_ref().is_err_and(needs_primary) {
+            return first;
+        }
+        self.promote(at, resource)?;
+        let resized = self.resize_as_it_is(at, resource);
+        match self.demote(at, resource) {
+            Err(error) if error.class == StepClass::Busy => resized,
+            result => result.and(resized),
+        }
+    }
+
+    /// `drbdadm resize`
+    pub fn resize_as_it_is(&mut self, at: BoxId, resource: &str) -> Result<(), StepError> {
         let index = self.needed(at, resource)?;
         let answer = self.with(index, |cluster, world| cluster.resize(at, world));
         answer.map_or(Ok(()), |answer| answer.map_err(|words| failed("drbdadm resize", resource, 10, &words)))

@@ -1,7 +1,7 @@
 //! Links: made, noticed to be lost, given up.
 
 use super::{
-    cluster::{Cluster, Node, World},
+    cluster::{Cluster, World},
     compare::{Side, Verdict, compare},
     disk::ACTIVITY_LOG_KIB,
     types::BoxId,
@@ -18,13 +18,7 @@ pub(super) const HURRY_MS: u64 = 500;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shake {
     NoSync,
-    Sync {
-        source: BoxId,
-        target: BoxId,
-        full: bool,
-    },
-    /// It has older data, but who has newer is a target itself and can be no source yet.
-    Outdate(BoxId),
+    Sync { source: BoxId, target: BoxId, full: bool },
     Retry,
     GiveUp,
 }
@@ -163,32 +157,34 @@ impl Cluster {
         if one.options.secret != other.options.secret {
             return self.give_up(a, b, world);
         }
-        if world.nine && self.must_wait(a, b, world) {
-            return self.try_soon(a, b, world);
-        }
         let shake = match self.agree_on_size(a, b, world) {
             true => self.shake(a, b, true, world),
             false => Shake::GiveUp,
         };
         let session = world.new_id();
         match shake {
-            Shake::GiveUp => return self.give_up(a, b, world),
+            Shake::GiveUp => {
+                self.mind_split(a, b, world);
+                return self.give_up(a, b, world);
+            }
             Shake::Retry => {
                 self.force_suspended(a, world);
                 self.force_suspended(b, world);
                 return self.try_later(a, b, world);
             }
-            Shake::NoSync | Shake::Sync { .. } | Shake::Outdate(_) => {}
+            Shake::NoSync | Shake::Sync { .. } => {}
         }
         for (at, peer) in [(a, b), (b, a)] {
             let seen = self.nodes.get(&peer).map(|node| (node.role, node.disk));
             let Some(node) = self.nodes.get_mut(&at) else { continue };
             node.restore_quorum = false;
             let Some((link, (role, disk))) = node.link_to_mut(peer).zip(seen) else { continue };
+            let id = link.id;
             (link.state, link.repl, link.session) =
                 (ConnectionState::Connected, ReplicationState::Established, session);
             (link.role, link.disk) = (role, disk);
-            let (backing, id) = (node.backing, node.link_to(peer).map_or(0, |link| link.id));
+            node.split.remove(&id);
+            let backing = node.backing;
             if let Some(md) = world.disks.md_mut(backing) {
                 md.slot_mut(id).exists = true;
             }
@@ -196,13 +192,18 @@ impl Cluster {
         self.apply(shake, a, b, world);
     }
 
-    /// A connection is agreed on by all that are connected already: who is silent is noticed by that, and first.
-    fn must_wait(&mut self, a: BoxId, b: BoxId, world: &World) -> bool {
-        let mut all = self.component(a, world);
-        all.extend(self.component(b, world));
-        all.retain(|at| self.waits(*at));
-        all.iter().for_each(|at| self.hurry(*at, world));
-        !all.is_empty()
+    /// Both ends are told of a split brain before the link is given up.
+    fn mind_split(&mut self, a: BoxId, b: BoxId, world: &World) {
+        let (Some(first), Some(second)) = (self.side(a, b, world), self.side(b, a, world)) else { return };
+        let majority = [a, b].iter().all(|at| self.nodes.get(at).is_some_and(|node| node.options.majority));
+        if compare(&first, &second, world.nine, majority) != Verdict::SplitBrain {
+            return;
+        }
+        for (at, peer) in [(a, b), (b, a)] {
+            let Some(node) = self.nodes.get_mut(&at) else { continue };
+            let id = node.link_to(peer).map(|link| link.id);
+            node.split.extend(id);
+        }
     }
 
     /// `on-suspended-primary-outdated force-secondary`
@@ -225,11 +226,6 @@ impl Cluster {
         match shake {
             Shake::Sync { source, target, full } => self.start_run(source, target, full, world),
             Shake::NoSync => self.level(a, b, world),
-            Shake::Outdate(target) => {
-                if let Some(node) = self.nodes.get_mut(&target) {
-                    node.disk = DiskState::Outdated;
-                }
-            }
             Shake::Retry | Shake::GiveUp => {}
         }
     }
@@ -258,7 +254,8 @@ impl Cluster {
         for (backing, at, peer) in [(mine, a, b), (theirs, b, a)] {
             let id = self.nodes.get(&at).and_then(|node| node.link_to(peer)).map_or(0, |link| link.id);
             if let Some(md) = world.disks.md_mut(Some(backing)) {
-                md.clear_slot(id);
+                let slot = md.slot_mut(id);
+                slot.dirty_kib = 0;
             }
         }
     }
@@ -275,19 +272,16 @@ impl Cluster {
                 let Some(other) = self.nodes.get(&b) else { continue };
                 let attaching = node.disk == DiskState::Negotiating || other.disk == DiskState::Negotiating;
                 let better = (node.disk == DiskState::UpToDate) != (other.disk == DiskState::UpToDate);
-                let current = |node: &Node| node.md(&world.disks).map(|md| md.current);
-                let differ = other.disk == DiskState::UpToDate && current(node) != current(other);
-                if other.disk >= DiskState::Negotiating && (attaching || better || differ) {
+                if other.disk >= DiskState::Negotiating && (attaching || better) {
                     pairs.push((a, b));
                 }
             }
         }
         let mut any = false;
-        pairs.retain(|(a, b)| !self.is_weak(*a, world) && !self.is_weak(*b, world));
         for (a, b) in pairs {
             let shake = self.shake(a, b, false, world);
             match shake {
-                Shake::Sync { .. } | Shake::Outdate(_) => {
+                Shake::Sync { .. } => {
                     any = true;
                     self.apply(shake, a, b, world);
                 }
@@ -357,7 +351,7 @@ impl Cluster {
             return refused(retry);
         }
         if from.disk <= DiskState::Inconsistent {
-            return if to.disk > DiskState::Outdated { Shake::Outdate(target) } else { Shake::NoSync };
+            return Shake::NoSync;
         }
         Shake::Sync { source, target, full }
     }

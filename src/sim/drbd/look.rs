@@ -34,6 +34,7 @@ impl Cluster {
             force_io_failures: node.fail_io,
             devices: BTreeMap::from([(0, device)]),
             peers,
+            split: node.split.clone(),
         })
     }
 

@@ -47,6 +47,8 @@
 //!   the agreement of the survivors, promotion scores.
 //! - Internal metadata that is lost when an LV grew and the device was down before it did; full bitmap slots; more boxes
 //!   at a time than node ids of one 32-bit word.
+//! - A box without a disk that sees two generations trusts the one that no peer knows as older; the real one trusts
+//!   whom it met first. A Primary without quorum outdates nobody.
 //! - A weak box (one that sees the Primary only by way of others) is not resynced at all until it sees it; the real one is,
 //!   but does not become UpToDate by it.
 

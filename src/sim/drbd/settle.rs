@@ -77,7 +77,7 @@ impl Cluster {
     }
 
     /// 9: of peers with different generations a box without a disk trusts one: the one it works on while it is Primary,
-    /// else one that has quorum.
+    /// else one that no other knows as older, if it can the one that it trusted before, or one that has quorum.
     fn trust(&mut self, at: BoxId, world: &World) {
         let Some(node) = self.nodes.get(&at) else { return };
         if !world.nine || node.disk != DiskState::Diskless || node.role == Role::Primary && node.exposed != 0
@@ -86,12 +86,18 @@ impl Cluster {
         }
         let good = self.good(at, world).into_iter().filter_map(|peer| {
             let peer = self.nodes.get(&peer)?;
-            Some((peer.quorum, peer.md(&world.disks)?.current))
+            Some((peer.quorum, peer.md(&world.disks)?))
         });
-        let good: Vec<(bool, u64)> = good.collect();
-        let known = good.iter().find(|(_, current)| *current == node.exposed);
-        let quorate = good.iter().find(|(quorum, _)| *quorum);
-        let trusted = known.or(quorate).or(good.first()).map_or(0, |(_, current)| *current);
+        let good: Vec<(bool, &Md)> = good.collect();
+        let older = |id: u64| {
+            good.iter().any(|(_, md)| md.history.contains(&id) || md.slots.iter().any(|s| s.bitmap == id))
+        };
+        let mut ids: Vec<(bool, bool, bool, u64)> = good
+            .iter()
+            .map(|(quorum, md)| (older(md.current), md.current != node.exposed, !quorum, md.current))
+            .collect();
+        ids.sort();
+        let trusted = ids.first().map_or(0, |(_, _, _, id)| *id);
         if let Some(node) = self.nodes.get_mut(&at) {
             node.exposed = trusted;
         }
@@ -122,13 +128,13 @@ impl Cluster {
         !found.is_empty()
     }
 
-    /// Who is connected to a Primary only by way of others misses its writes.
+    /// Who is connected to a Primary (one with quorum) only by way of others misses its writes.
     fn outdate_weak(&mut self, world: &World) -> bool {
         let mut any = false;
         let primaries: Vec<BoxId> = self
             .nodes
             .iter()
-            .filter(|(_, n)| n.role == Role::Primary && n.has_data())
+            .filter(|(_, n)| n.role == Role::Primary && n.has_data() && n.quorum)
             .map(|(at, _)| *at)
             .collect();
         for primary in primaries.into_iter().filter(|at| !self.waits(*at)).collect::<Vec<_>>() {
@@ -141,14 +147,6 @@ impl Cluster {
                     node.disk = DiskState::Outdated;
                     any = true;
                 }
-                let has_disk = node.backing.is_some();
-                let Some(node) = self.nodes.get_mut(&primary) else { continue };
-                if let Some(link) = node.link_to_mut(at).filter(|link| !link.is_up() && has_disk)
-                    && link.disk == DiskState::DUnknown
-                {
-                    link.disk = DiskState::Outdated;
-                    any = true;
-                }
             }
         }
         any
@@ -158,7 +156,8 @@ impl Cluster {
     pub(super) fn is_weak(&self, at: BoxId, world: &World) -> bool {
         let Some(node) = self.nodes.get(&at) else { return false };
         let away = |other: BoxId| node.link_to(other).is_some_and(|link| !link.is_up());
-        let primary = |other: &BoxId| self.nodes.get(other).is_some_and(|n| n.role == Role::Primary);
+        let primary =
+            |other: &BoxId| self.nodes.get(other).is_some_and(|n| n.role == Role::Primary && n.quorum);
         node.links.iter().any(|link| !link.is_up())
             && self.component(at, world).into_iter().any(|other| primary(&other) && away(other))
     }

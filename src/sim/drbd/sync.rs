@@ -48,6 +48,8 @@ impl Cluster {
             };
             let best = same.min_by_key(|(_, other)| rank(other)).map(|(at, _)| at);
             let may = (run.active || !self.waits(run.target)) && !self.is_weak(run.target, world);
+            let source = self.nodes.get(&run.source).map(|node| node.disk);
+            let may = may && source.is_some_and(|disk| disk > DiskState::Inconsistent);
             let active = best == Some(at) && may && self.live(run.source, run.target, world);
             if active != run.active {
                 let left_kib = run.left_now_kib(world);
@@ -158,7 +160,13 @@ impl Cluster {
     fn satisfied(&mut self, target: BoxId, current: u64, world: &mut World) {
         for run in self.runs.clone().into_iter().filter(|run| run.target == target) {
             let Some(node) = self.nodes.get(&run.source) else { continue };
-            if node.md(&world.disks).map(|md| md.current) != Some(current) {
+            let content =
+                |at| self.nodes.get(&at)?.backing.and_then(|id| world.disks.get(id)).map(|b| b.content);
+            let same = node.md(&world.disks).map(|md| md.current) == Some(current);
+            if !same || content(run.source) != content(target) {
+                if let Some(node) = self.nodes.get_mut(&target) {
+                    node.disk = DiskState::Inconsistent;
+                }
                 continue;
             }
             let id = node.link_to(target).map_or(0, |link| link.id);

@@ -225,6 +225,29 @@ fn a_device_grows_when_all_replicas_have() {
 }
 
 #[test]
+fn what_nobody_uses_grows_too_and_is_primary_nowhere_after() {
+    for version in [NINE, EIGHT] {
+        let mut lab = Lab::ready(version, 2, 0);
+        let larger = conf::lv_size_for(Size(2 * GIB), version);
+        lab.k.grow_backing(lab.disks[&1], larger);
+        lab.k.grow_backing(lab.disks[&2], larger);
+        if version == EIGHT {
+            let error = lab.k.resize_as_it_is(1, DB).unwrap_err();
+            assert_eq!(error.class, StepClass::Refused);
+            assert!(
+                error.text.contains("exit code 10: Failure: (131) Need one Primary node to resize."),
+                "{error}"
+            );
+        }
+        lab.k.resize(1, DB).unwrap();
+        assert!(lab.k.counters(2)[&1000].size_kib >= (2 * GIB) >> 10);
+        assert_eq!((lab.look(1).role, lab.look(2).role), (Role::Secondary, Role::Secondary));
+        lab.run(9000);
+        lab.all_equal(&[1, 2]);
+    }
+}
+
+#[test]
 fn a_single_replica_of_8_4_grows_without_its_nobody() {
     let mut lab = Lab::ready(EIGHT, 1, 0);
     assert_eq!(lab.look(1).peers[&0].connection, ConnectionState::Connecting);

@@ -214,7 +214,7 @@ fn who_sees_the_primary_only_by_others_is_outdated() {
     lab.primary(1);
     lab.wire(1, 3, false);
     lab.run(8000);
-    assert_eq!((lab.disk(3), lab.volume(1, 3).disk), (DiskState::Outdated, DiskState::Outdated));
+    assert_eq!((lab.disk(3), lab.volume(1, 3).disk), (DiskState::Outdated, DiskState::DUnknown));
     assert_eq!(lab.volume(2, 3).disk, DiskState::Outdated);
     let next = lab.k.write(1, DB).unwrap();
     assert_ne!(lab.content(3), next);
