@@ -96,10 +96,10 @@ fn check_event(line: &str, event: &Event) {
             has("name", name);
             verb
         }
-        Event::Helper { resource, node_id, helper, status } => {
+        Event::Helper { resource, helper, node_id, status } => {
             has("name", resource);
-            node_id.iter().for_each(|id| has("peer-node-id", id));
             has("helper", helper);
+            node_id.iter().for_each(|id| has("peer-node-id", id));
             return status.iter().for_each(|status| has("status", status));
         }
         Event::Rename { from, to } => {
@@ -142,7 +142,7 @@ fn a_line_is_an_error_or_claims_only_what_it_says() {
     assert!(all < 1_000 || (read > all / 10 && read < all), "{read} of {all}");
 }
 
-/// The dump of a resource, as `drbdsetup events2 --full` prints it.
+/// The dump of a resource, as `drbdsetup events2 --full` prints it, and the helpers that were called since.
 fn print(resource: &Resource) -> String {
     let yes = |yes: bool| if yes { "yes" } else { "no" };
     let name = &resource.name;
@@ -184,6 +184,9 @@ fn print(resource: &Resource) -> String {
                 device.out_of_sync_kib
             );
         }
+    }
+    for id in &resource.split {
+        text += &format!("call helper name:{name} peer-node-id:{id} helper:split-brain\n");
     }
     text
 }
