@@ -88,8 +88,9 @@ impl Node {
             ));
         }
         self.replace_intent(tip.clone());
-        let epoch = tip.stamp.epoch.max(known.epoch) + u64::from(!mutant::is("keep the epoch"));
-        let stamp = Stamp { epoch, revision: tip.stamp.revision + 1 };
+        let newest = tip.stamp.epoch.max(known.epoch);
+        let epoch = if mutant::is("keep the epoch") { newest } else { newest.saturating_add(1) };
+        let stamp = Stamp { epoch, revision: tip.stamp.revision.saturating_add(1) };
         let first = Change::Put(Record::Stamp(stamp));
         let mut txn = if found { tip.whole() } else { Txn::new() };
         txn.push(first);
@@ -159,7 +160,7 @@ impl Node {
             return;
         }
         let Stamp { epoch, revision } = tip.intent.stamp;
-        txn.push(Change::Put(Record::Stamp(Stamp { epoch, revision: revision + 1 })));
+        txn.push(Change::Put(Record::Stamp(Stamp { epoch, revision: revision.saturating_add(1) })));
         tip.apply(&txn);
         let seq = self.next_seq;
         self.next_seq += 1;

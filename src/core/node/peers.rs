@@ -42,6 +42,8 @@ impl Node {
                     self.follow(from);
                 }
             }
+            // Two lead: that is settled by DRBD, not by what one says to the other.
+            Message::Current(_) | Message::Commit { .. } if self.leads() => {}
             Message::Current(stamp) if stamp == self.intent.stamp => self.follow(from),
             Message::Current(_) => self.out.push(Output::Send(from, Message::Behind)),
             Message::State(records) => self.take_state(from, Arc::unwrap_or_clone(records)),
