@@ -155,12 +155,14 @@ fn meta(view: &View) -> Vec<String> {
             others.join(" ")
         ));
     }
-    lines.extend(match resource_state(view, meta, &lane(&meta.resource)) {
-        // Whether it can be used is said by the line about the leader.
-        State::Degraded(why) => Some(format!(
+    let state = resource_state(view, meta, &lane(&meta.resource));
+    // Whether it can be used is said by the line about the leader.
+    lines.extend(if let State::Degraded(why) = &state {
+        Some(format!(
             "the cluster's own state: degraded: {why}; it has fewer copies than asked: bring what is missing back"
-        )),
-        state => sentence("the cluster's own state", &state),
+        ))
+    } else {
+        sentence("the cluster's own state", &state)
     });
     lines.extend(split(view, meta, "the cluster's own state"));
     lines

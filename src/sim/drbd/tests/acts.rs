@@ -240,7 +240,7 @@ fn what_nobody_uses_grows_too_and_is_primary_nowhere_after() {
             );
         }
         lab.k.resize(1, DB).unwrap();
-        assert!(lab.k.counters(2)[&1000].size_kib >= 2 * GIB >> 10);
+        assert!(lab.k.counters(2)[&1000].size_kib >= (2 * GIB) >> 10);
         assert_eq!((lab.look(1).role, lab.look(2).role), (Role::Secondary, Role::Secondary));
         lab.run(9000);
         lab.all_equal(&[1, 2]);
