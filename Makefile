@@ -26,6 +26,7 @@ unit: setup
 	cd vm-tests && $(CARGO) test --quiet
 
 vm-test: release
+	$(CARGO) test --quiet --no-run --test host_contract
 	bash vm-tests/run $(VM_TESTS)
 
 # Simulated clusters under faults, as many as asked for, on all cores.

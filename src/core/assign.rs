@@ -236,7 +236,7 @@ fn assign_meta(world: &World<'_>, drbd: DrbdVersion) -> Txn {
     }
     let mut a = old.clone();
     a.born = a.born || has_up_to_date(world, &a);
-    if !is_whole(world, old, drbd) {
+    if !is_whole(world, &a, drbd) {
         return changed(Some(old), a, Vec::new());
     }
     let replicas = replicas.min(a.diskful().count() + 1);
@@ -258,8 +258,10 @@ fn is_whole(world: &World<'_>, a: &Assignment, drbd: DrbdVersion) -> bool {
             let up = resource.devices.get(&0).is_some_and(good);
             let linked =
                 |id: &u8| resource.peers.get(id).is_some_and(|p| p.connection == ConnectionState::Connected);
-            let mut others = a.legs.values().map(|l| l.node_id).filter(|id| *id != leg.node_id);
-            up && (!drbd.is_9() || others.all(|id| linked(&id)))
+            // Two without a replica have no connection: see `conf`.
+            let minds = |l: &&Leg| l.node_id != leg.node_id && (l.pool.is_some() || leg.pool.is_some());
+            let mut others = a.legs.values().filter(minds);
+            up && (!drbd.is_9() || others.all(|l| linked(&l.node_id)))
         })
 }
 

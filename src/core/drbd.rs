@@ -143,6 +143,17 @@ words! {
     }
 }
 
+impl DiskState {
+    /// Whether a replica in this state may hold what someone wrote.
+    pub fn has_data(self) -> bool {
+        match self {
+            Self::UpToDate | Self::Consistent | Self::Outdated => true,
+            Self::Diskless | Self::Attaching | Self::Detaching | Self::Failed => false,
+            Self::Negotiating | Self::Inconsistent | Self::DUnknown | Self::Other => false,
+        }
+    }
+}
+
 impl ReplicationState {
     /// Whether a sync or a verification is under way or paused: only then is there a progress.
     pub fn has_progress(self) -> bool {

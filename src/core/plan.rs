@@ -304,8 +304,10 @@ fn differs(here: &Here<'_>, a: &Assignment, leg: &Leg, resource: &Resource, drbd
         return true;
     }
     let given_up = resource.peers.values().any(|p| p.connection == ConnectionState::StandAlone);
-    let others: Vec<u8> =
-        a.legs.iter().filter(|(name, _)| *name != here.me).map(|(_, l)| l.node_id).collect();
+    // Two without a replica have no connection: see `conf`.
+    let linked = |l: &Leg| l.pool.is_some() || leg.pool.is_some();
+    let others = a.legs.iter().filter(|(name, l)| *name != here.me && linked(l));
+    let others: Vec<u8> = others.map(|(_, l)| l.node_id).collect();
     let same_peers = if drbd.is_9() {
         resource.peers.len() == others.len() && others.iter().all(|id| resource.peers.contains_key(id))
     } else {
@@ -324,6 +326,10 @@ fn seed(here: &Here<'_>, a: &Assignment, device: &Device, resource: &Resource) -
         return None;
     }
     let drbd_9 = here.report.drbd_version?.is_9();
+    let mut seen = resource.peers.values();
+    if seen.any(|p| p.role == Role::Primary || p.devices.values().any(|d| d.disk.has_data())) {
+        return None; // there is a copy already: this one was made anew since
+    }
     let mine = a.legs.get(here.me)?;
     let mut all_zero = here.report.lv(mine.pool.as_ref()?, &a.id, mine.generation)?.zeroed;
     let mut all_connected = true;
@@ -334,6 +340,10 @@ fn seed(here: &Here<'_>, a: &Assignment, device: &Device, resource: &Resource) -
         });
         let report = here.world.current(name);
         let lv = report.zip(leg.pool.as_ref()).and_then(|(r, pool)| r.lv(pool, &a.id, leg.generation));
+        let told = report.and_then(|r| r.resource(&a.resource)?.devices.get(&0));
+        if told.is_some_and(|d| d.minor == a.minor && d.disk.has_data()) {
+            return None; // the same, and not linked
+        }
         let failing = report.is_some_and(|r| r.trouble.contains_key(&lane(&a.resource)));
         if report.is_some() && !failing && (!connected || lv.is_none_or(|lv| lv.fresh)) {
             return None; // it is about to come, or to say what it has
@@ -375,7 +385,10 @@ fn resize(
             return None;
         }
     }
-    let peer_primary = resource.peers.values().any(|p| p.role == Role::Primary);
+    // One that has the device open without a replica cannot do it.
+    let replicas = a.legs.iter().filter(|(name, leg)| *name != here.me && leg.pool.is_some());
+    let mut links = replicas.filter_map(|(_, leg)| link(resource, leg, drbd.is_9()));
+    let peer_primary = links.any(|p| p.role == Role::Primary);
     let mine = match (resource.role == Role::Primary, peer_primary) {
         (true, _) => true,
         (false, true) => false,
@@ -396,8 +409,10 @@ fn role(
         return None;
     }
     let wanted = here.world.intent.volume_of(a)?.primary.as_ref() == Some(here.me);
+    let another = resource.peers.values().any(|p| p.role == Role::Primary);
     match (wanted, resource.role == Role::Primary) {
-        (true, false) if device.disk == DiskState::UpToDate => {
+        // DRBD refuses a second one: the other has to be Secondary first.
+        (true, false) if device.disk == DiskState::UpToDate && !another => {
             Some(Step::Promote { resource: a.resource.clone() })
         }
         (false, true) => Some(Step::Demote { resource: a.resource.clone() }),

@@ -171,7 +171,7 @@ impl Drbd {
             return Err(refused(format!("{resource} is {mine} here, not a replica that was just made")));
         }
         let volumes = found.peers.values().filter_map(|peer| peer.devices.get(&0));
-        if let Some(peer) = volumes.map(|volume| volume.disk).find(|disk| has_data(*disk)) {
+        if let Some(peer) = volumes.map(|volume| volume.disk).find(|disk| disk.has_data()) {
             return Err(refused(format!("{resource} is {peer} on a peer: the data is taken from there")));
         }
         match how {
@@ -326,15 +326,6 @@ impl Drbd {
 
     fn drbdsetup(&self) -> Cmd {
         self.programs.cmd(Tool::Drbdsetup, DEADLINE)
-    }
-}
-
-/// Whether a replica in this state may hold what someone wrote.
-fn has_data(disk: DiskState) -> bool {
-    match disk {
-        DiskState::UpToDate | DiskState::Consistent | DiskState::Outdated => true,
-        DiskState::Diskless | DiskState::Attaching | DiskState::Detaching | DiskState::Failed => false,
-        DiskState::Negotiating | DiskState::Inconsistent | DiskState::DUnknown | DiskState::Other => false,
     }
 }
 

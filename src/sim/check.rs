@@ -3,6 +3,8 @@
 //! What is checked is the world, not what a daemon believes: what lies on disks, what the kernels do, what was answered.
 //! The first that breaks ends the run.
 
+#![allow(clippy::wildcard_enum_match_arm)] // most records and steps do not concern a check
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::{
@@ -526,6 +528,9 @@ impl World {
             self.check.fail(1, format!("{name}: {step}: that was the last good copy"));
         }
         let wanted = self.replicas_wished(id);
+        if before.attached > 0 && attached == 0 {
+            self.check.fail(1, format!("{name}: {step}: that was the last good copy in use"));
+        }
         // The new part of a device that grew is synced, and DRBD calls all of the target Inconsistent meanwhile.
         let grows = matches!(step, Step::Resize { .. });
         if !grows && attached < before.attached && attached < wanted {

@@ -1,5 +1,7 @@
 //! Commands carried out on a world, with what a person would see.
 
+#![allow(clippy::wildcard_enum_match_arm)] // one command at a time is told apart
+
 use std::collections::BTreeMap;
 
 use crate::{

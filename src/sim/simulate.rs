@@ -208,7 +208,7 @@ fn operator(world: &World, rng: &mut Rng, major: u8) -> Command {
             let slot = *rng.pick(&["sdb", "sdc", "sdd"]).unwrap_or(&"sdb");
             write(
                 format!("nodes/{at}/disks/{slot}/pool"),
-                *rng.pick(&["main", "main", "ssd", "none"]).unwrap_or(&"main"),
+                rng.pick(&["main", "main", "ssd", "none"]).unwrap_or(&"main"),
             )
         }
         90..92 => Verb::Mkdir("pools/ssd".to_owned()),

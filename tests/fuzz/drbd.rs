@@ -96,8 +96,9 @@ fn check_event(line: &str, event: &Event) {
             has("name", name);
             verb
         }
-        Event::Helper { resource, helper, status } => {
+        Event::Helper { resource, node_id, helper, status } => {
             has("name", resource);
+            node_id.iter().for_each(|id| has("peer-node-id", id));
             has("helper", helper);
             return status.iter().for_each(|status| has("status", status));
         }

@@ -346,6 +346,7 @@ pub fn resource(random: &mut Random, name: &str) -> Resource {
         force_io_failures: random.one_in(5),
         devices: some(random, 2, |random| (random.below(2) as u16, device(random))).into_iter().collect(),
         peers: some(random, 3, |random| (random.below(4) as u8, peer(random))).into_iter().collect(),
+        split: some(random, 2, |random| random.below(4) as u8).into_iter().collect(),
     }
 }
 
@@ -396,6 +397,7 @@ pub fn report(random: &mut Random) -> Report {
         conf: Known::default(),
         trouble: some(random, 2, |random| (about(random), text(random))).into_iter().collect(),
         errors: some(random, 2, error_line),
+        settled: some(random, 2, |random| (about(random), random.number())).into_iter().collect(),
         left: some(random, 2, |random| record(random).key()).into_iter().collect::<BTreeSet<_>>(),
     }
 }

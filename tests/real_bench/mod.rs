@@ -182,6 +182,9 @@ impl Bench for RealBench {
             Spoil::Mounted => "umount /mnt; wipefs -qa D",
             Spoil::Swap => "swapoff D; wipefs -qa D",
         };
+        // While udev looks at a device it does not hear what is written to it, so a signature that goes just then stays in
+        // its record (until somebody writes again): it has to be done with the last look, and is asked for another.
+        let undo = format!("set -e; udevadm settle; {undo}; udevadm trigger --settle D");
         sh(&undo.replace('D', device));
     }
 

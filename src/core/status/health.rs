@@ -155,14 +155,19 @@ fn meta(view: &View) -> Vec<String> {
             others.join(" ")
         ));
     }
-    let state = resource_state(view, meta, &lane(&meta.resource));
-    // Whether it can be used is said by the line about the leader.
-    lines.extend(if let State::Degraded(why) = &state {
-        Some(format!(
+    lines.extend(match resource_state(view, meta, &lane(&meta.resource)) {
+        // Whether it can be used is said by the line about the leader.
+        State::Degraded(why) => Some(format!(
             "the cluster's own state: degraded: {why}; it has fewer copies than asked: bring what is missing back"
-        ))
-    } else {
-        sentence("the cluster's own state", &state)
+        )),
+        state @ (State::Unsized
+        | State::Creating
+        | State::Ready
+        | State::Syncing(_)
+        | State::Growing
+        | State::Stopped(_)
+        | State::Wedged(_)
+        | State::Failed(_)) => sentence("the cluster's own state", &state),
     });
     lines.extend(split(view, meta, "the cluster's own state"));
     lines
