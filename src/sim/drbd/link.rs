@@ -1,7 +1,7 @@
 //! Links: made, noticed to be lost, given up.
 
 use super::{
-    cluster::{Cluster, World},
+    cluster::{Cluster, Node, World},
     compare::{Side, Verdict, compare},
     disk::ACTIVITY_LOG_KIB,
     types::BoxId,
@@ -18,7 +18,13 @@ pub(super) const HURRY_MS: u64 = 500;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shake {
     NoSync,
-    Sync { source: BoxId, target: BoxId, full: bool },
+    Sync {
+        source: BoxId,
+        target: BoxId,
+        full: bool,
+    },
+    /// It has older data, but who has newer is a target itself and can be no source yet.
+    Outdate(BoxId),
     Retry,
     GiveUp,
 }
@@ -157,6 +163,9 @@ impl Cluster {
         if one.options.secret != other.options.secret {
             return self.give_up(a, b, world);
         }
+        if world.nine && self.must_wait(a, b, world) {
+            return self.try_soon(a, b, world);
+        }
         let shake = match self.agree_on_size(a, b, world) {
             true => self.shake(a, b, true, world),
             false => Shake::GiveUp,
@@ -172,7 +181,7 @@ impl Cluster {
                 self.force_suspended(b, world);
                 return self.try_later(a, b, world);
             }
-            Shake::NoSync | Shake::Sync { .. } => {}
+            Shake::NoSync | Shake::Sync { .. } | Shake::Outdate(_) => {}
         }
         for (at, peer) in [(a, b), (b, a)] {
             let seen = self.nodes.get(&peer).map(|node| (node.role, node.disk));
@@ -206,6 +215,15 @@ impl Cluster {
         }
     }
 
+    /// A connection is agreed on by all that are connected already: who is silent is noticed by that, and first.
+    fn must_wait(&mut self, a: BoxId, b: BoxId, world: &World) -> bool {
+        let mut all = self.component(a, world);
+        all.extend(self.component(b, world));
+        all.retain(|at| self.waits(*at));
+        all.iter().for_each(|at| self.hurry(*at, world));
+        !all.is_empty()
+    }
+
     /// `on-suspended-primary-outdated force-secondary`
     fn force_suspended(&mut self, at: BoxId, world: &mut World) {
         let Some(node) = self.nodes.get(&at) else { return };
@@ -226,6 +244,11 @@ impl Cluster {
         match shake {
             Shake::Sync { source, target, full } => self.start_run(source, target, full, world),
             Shake::NoSync => self.level(a, b, world),
+            Shake::Outdate(target) => {
+                if let Some(node) = self.nodes.get_mut(&target) {
+                    node.disk = DiskState::Outdated;
+                }
+            }
             Shake::Retry | Shake::GiveUp => {}
         }
     }
@@ -254,8 +277,7 @@ impl Cluster {
         for (backing, at, peer) in [(mine, a, b), (theirs, b, a)] {
             let id = self.nodes.get(&at).and_then(|node| node.link_to(peer)).map_or(0, |link| link.id);
             if let Some(md) = world.disks.md_mut(Some(backing)) {
-                let slot = md.slot_mut(id);
-                slot.dirty_kib = 0;
+                md.clear_slot(id);
             }
         }
     }
@@ -272,16 +294,19 @@ impl Cluster {
                 let Some(other) = self.nodes.get(&b) else { continue };
                 let attaching = node.disk == DiskState::Negotiating || other.disk == DiskState::Negotiating;
                 let better = (node.disk == DiskState::UpToDate) != (other.disk == DiskState::UpToDate);
-                if other.disk >= DiskState::Negotiating && (attaching || better) {
+                let current = |node: &Node| node.md(&world.disks).map(|md| md.current);
+                let differ = other.disk == DiskState::UpToDate && current(node) != current(other);
+                if other.disk >= DiskState::Negotiating && (attaching || better || differ) {
                     pairs.push((a, b));
                 }
             }
         }
         let mut any = false;
+        pairs.retain(|(a, b)| !self.is_weak(*a, world) && !self.is_weak(*b, world));
         for (a, b) in pairs {
             let shake = self.shake(a, b, false, world);
             match shake {
-                Shake::Sync { .. } => {
+                Shake::Sync { .. } | Shake::Outdate(_) => {
                     any = true;
                     self.apply(shake, a, b, world);
                 }
@@ -323,20 +348,27 @@ impl Cluster {
         Some(Side { md, other: link.id, disk, role, reconnect, crashed, lost_quorum, quorum })
     }
 
+    /// Connecting them would make a cluster with more than one Primary.
+    fn too_many_primaries(&self, a: BoxId, b: BoxId, world: &World) -> bool {
+        let mut all = self.component(a, world);
+        all.extend(self.component(b, world));
+        all.iter().filter(|at| self.nodes.get(at).is_some_and(|node| node.role == Role::Primary)).count() > 1
+    }
+
     fn shake(&self, a: BoxId, b: BoxId, connecting: bool, world: &World) -> Shake {
         let (Some(one), Some(other)) = (self.nodes.get(&a), self.nodes.get(&b)) else { return Shake::Retry };
-        let both_primary = one.role == Role::Primary && other.role == Role::Primary;
+        let two_primaries = connecting && self.too_many_primaries(a, b, world);
         let refused = |retry| if retry { Shake::Retry } else { Shake::GiveUp };
         let retry = world.nine && one.options.retry_connect && other.options.retry_connect;
         let (Some(first), Some(second)) = (self.side(a, b, world), self.side(b, a, world)) else {
-            if connecting && both_primary {
+            if two_primaries {
                 return refused(retry);
             }
             return if self.foreign(a, b, world) { Shake::GiveUp } else { Shake::NoSync };
         };
         let majority = one.options.majority && other.options.majority;
         let (source, target, full) = match compare(&first, &second, world.nine, majority) {
-            Verdict::Same if connecting && both_primary => return refused(retry),
+            Verdict::Same if two_primaries => return refused(retry),
             Verdict::Same => return Shake::NoSync,
             Verdict::SplitBrain | Verdict::Unrelated => return Shake::GiveUp,
             Verdict::First { full } => (a, b, full),
@@ -347,11 +379,11 @@ impl Cluster {
         if to.role == Role::Primary && to.disk >= DiskState::Consistent && !attaching {
             return refused(retry);
         }
-        if connecting && both_primary {
+        if two_primaries {
             return refused(retry);
         }
         if from.disk <= DiskState::Inconsistent {
-            return Shake::NoSync;
+            return if to.disk > DiskState::Outdated { Shake::Outdate(target) } else { Shake::NoSync };
         }
         Shake::Sync { source, target, full }
     }
