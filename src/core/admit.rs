@@ -508,7 +508,8 @@ fn set_disk_pool(
         };
     };
     find_pool(world.intent, pool)?;
-    match &disk.standing {
+    let standing = if mutant::is("claim what is not blank") { &Standing::Blank } else { &disk.standing };
+    match standing {
         Standing::Claimed(there) if there != pool => refuse(
             Errno::Busy,
             format!("{path} belongs to pool {there}; this version cannot move it to \"{pool}\""),

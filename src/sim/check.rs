@@ -100,7 +100,8 @@ impl Checker {
     /// Somebody wrote.
     pub fn asked(&mut self, ticket: u64, at: BoxId, life: u64, request: &Request) {
         let id = request.id_digits().to_owned();
-        let since = self.history.len().saturating_sub(1);
+        let durable = stamp_of(&self.durable);
+        let since = self.history.iter().rposition(|(stamp, _)| *stamp <= durable).unwrap_or(0);
         self.asked.insert(
             ticket,
             Asked {

@@ -188,17 +188,25 @@ impl Cluster {
             let Some(node) = self.nodes.get_mut(&at) else { continue };
             node.restore_quorum = false;
             let Some((link, (role, disk))) = node.link_to_mut(peer).zip(seen) else { continue };
-            let id = link.id;
             (link.state, link.repl, link.session) =
                 (ConnectionState::Connected, ReplicationState::Established, session);
             (link.role, link.disk) = (role, disk);
+            let (backing, id) = (node.backing, node.link_to(peer).map_or(0, |link| link.id));
             node.split.remove(&id);
-            let backing = node.backing;
             if let Some(md) = world.disks.md_mut(backing) {
                 md.slot_mut(id).exists = true;
             }
         }
         self.apply(shake, a, b, world);
+    }
+
+    /// A connection is agreed on by all that are connected already: who is silent is noticed by that, and first.
+    fn must_wait(&mut self, a: BoxId, b: BoxId, world: &World) -> bool {
+        let mut all = self.component(a, world);
+        all.extend(self.component(b, world));
+        all.retain(|at| self.waits(*at));
+        all.iter().for_each(|at| self.hurry(*at, world));
+        !all.is_empty()
     }
 
     /// Both ends are told of a split brain before the link is given up.
