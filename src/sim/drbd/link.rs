@@ -223,15 +223,6 @@ impl Cluster {
         }
     }
 
-    /// A connection is agreed on by all that are connected already: who is silent is noticed by that, and first.
-    fn must_wait(&mut self, a: BoxId, b: BoxId, world: &World) -> bool {
-        let mut all = self.component(a, world);
-        all.extend(self.component(b, world));
-        all.retain(|at| self.waits(*at));
-        all.iter().for_each(|at| self.hurry(*at, world));
-        !all.is_empty()
-    }
-
     /// `on-suspended-primary-outdated force-secondary`
     fn force_suspended(&mut self, at: BoxId, world: &mut World) {
         let Some(node) = self.nodes.get(&at) else { return };
