@@ -199,6 +199,7 @@ pub const TOGETHER: &[Joint] = joint![
     only_one_at_a_time_is_primary,
     what_one_wrote_the_other_reads,
     a_device_grows_once_all_its_lvs_have,
+    a_device_that_nobody_uses_grows,
     a_box_that_was_down_is_brought_up_to_date,
     one_box_goes_while_the_other_is_used,
     a_replica_that_comes_later_is_filled,

@@ -235,6 +235,24 @@ pub fn a_device_grows_once_all_its_lvs_have(all: &Boxes<'_>) {
     });
 }
 
+/// 8.4 wants a Primary for that, and must have none after.
+pub fn a_device_that_nobody_uses_grows(all: &Boxes<'_>) {
+    let b = all.b;
+    let larger = Size(SIZE.bytes() * 3);
+    all.only(Part::Second, "one LV is larger again", || twice(b, grow(&db_lv(), lv_size(b, larger))));
+    all.only(Part::First, "both are again", || twice(b, grow(&db_lv(), lv_size(b, larger))));
+    all.only(Part::First, "grown, used by nobody", || {
+        assert_eq!(found(b, DB).role, Role::Secondary);
+        take(b, &resize(DB)).unwrap();
+        until(b, "grown", || device_size(b, MINOR) >= larger);
+        until(b, "Primary no longer", || found(b, DB).role == Role::Secondary);
+    });
+    if all.has_leg() {
+        until(b, "grown here, too", || device_size(b, MINOR) >= larger);
+    }
+    all.whole(DB, "what is new again is in sync");
+}
+
 pub fn a_box_that_was_down_is_brought_up_to_date(all: &Boxes<'_>) {
     let b = all.b;
     all.only(Part::Second, "the second is down", || {
