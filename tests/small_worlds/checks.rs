@@ -442,7 +442,9 @@ fn what_is_called_gone_is_gone(case: &Case<'_>) -> Result<(), String> {
     for key in &case.part.cleared {
         let leave =
             case.here.world.intent.leaves.get(key).ok_or("invariant 6: a leave that there is not is gone")?;
-        let (Some(vgs), Some(drbd)) = (report.vgs.known(), report.drbd.known()) else {
+        let (Some(vgs), Some(drbd), Some(conf)) =
+            (report.vgs.known(), report.drbd.known(), report.conf.known())
+        else {
             return Err("invariant 2: called gone from facts that are not known".to_owned());
         };
         let there = leave.leg.pool.as_ref().is_none_or(|pool| vgs.contains_key(pool));
@@ -450,7 +452,9 @@ fn what_is_called_gone_is_gone(case: &Case<'_>) -> Result<(), String> {
         let lv = lvs.any(|lv| lv.id == leave.id && lv.generation == leave.leg.generation);
         let up =
             drbd.get(&leave.resource).is_some_and(|r| r.devices.values().any(|d| d.minor == leave.minor));
-        require(case.here.current && there && !lv && !up, 6, || {
+        // Where the name is in use again, so is the file.
+        let file = case.leg().is_none() && conf.contains_key(&leave.resource);
+        require(case.here.current && there && !lv && !up && !file, 6, || {
             format!("{key} is called gone and may not be")
         })?;
     }

@@ -22,10 +22,10 @@ use holdfast::core::{
 use crate::{
     every::Every,
     ground::{boxes, peer, pool, version},
-    states::list,
+    states::{all, list},
 };
 
-const SIZE: Size = Size(64 << 20);
+pub const SIZE: Size = Size(64 << 20);
 /// Free space of a box with little room: one more volume of that size and not two.
 const LITTLE: u64 = 100 << 20;
 
@@ -58,10 +58,12 @@ pub enum Phase {
         up: Option<DiskState>,
         open: bool,
     },
-    /// The same, born, and the last box still removes its leg.
-    Leaving,
+    /// Replicas on the first so many boxes, born and up, and the box after them still removes its leg.
+    Leaving(usize),
     /// It was removed, and a box still has it.
     Gone,
+    /// The same, and there is a new one of the name, with a size or not.
+    Anew(Option<Size>),
 }
 
 /// The meta resource, on the first box.
@@ -187,15 +189,18 @@ impl Small {
                 let a = assignment("db", "a", 1000, legs(replicas, voter));
                 self.put(Record::Assignment(Assignment { born, ..a }));
             }
-            Phase::Leaving => {
+            Phase::Leaving(replicas) => {
                 self.put(Record::Volume(volume("db", "a", Some(SIZE))));
-                let a = assignment("db", "a", 1000, legs(2, false));
-                self.put(leave_of(&a, 2, leg(2, false).1));
+                let a = assignment("db", "a", 1000, legs(replicas, false));
+                self.put(leave_of(&a, replicas, leg(replicas, false).1));
                 self.put(Record::Assignment(a));
             }
-            Phase::Gone => {
+            Phase::Gone | Phase::Anew(_) => {
                 let a = assignment("db", "a", 1000, legs(2, false));
                 self.put(leave_of(&a, 1, leg(1, true).1));
+                if let Phase::Anew(size) = phase {
+                    self.put(Record::Volume(volume("db", "f", size)));
+                }
             }
         }
     }
@@ -316,8 +321,11 @@ fn resource(a: &Assignment, on: &BoxName, disk: DiskState, open: bool, major: u8
 pub fn phases(major: u8) -> Vec<Phase> {
     use DiskState::{Inconsistent, UpToDate};
     let built = |replicas, voter, born, up| Phase::Built { replicas, voter, born, up, open: false };
-    let mut phases = vec![Phase::None, Phase::Unsized, Phase::Sized, Phase::Leaving, Phase::Gone];
+    let mut phases =
+        vec![Phase::None, Phase::Unsized, Phase::Sized, Phase::Leaving(1), Phase::Leaving(2), Phase::Gone];
     phases.extend([
+        Phase::Anew(None),
+        Phase::Anew(Some(SIZE)),
         built(1, false, true, Some(UpToDate)),
         built(2, false, false, None),
         built(2, false, false, Some(Inconsistent)),
@@ -328,6 +336,7 @@ pub fn phases(major: u8) -> Vec<Phase> {
     ]);
     if major >= 9 {
         phases.extend([
+            built(1, true, true, Some(UpToDate)),
             built(2, true, true, Some(UpToDate)),
             built(3, false, true, Some(UpToDate)),
             built(2, true, false, None),
@@ -336,22 +345,22 @@ pub fn phases(major: u8) -> Vec<Phase> {
     phases
 }
 
-pub fn box_states() -> Vec<[BoxIs; 3]> {
+/// One state of all boxes.
+pub fn box_state(every: &mut Every) -> [BoxIs; 3] {
     use BoxIs::{Away, DrbdUnknown, Little, NoModule, NoPool, Room, Silent, VgsUnknown};
+    let leader =
+        list(&[Room, Little, VgsUnknown], &[Room, Little, NoPool, VgsUnknown, DrbdUnknown, NoModule]);
+    let second = [Room, Little, NoPool, VgsUnknown, DrbdUnknown, NoModule, Away, Silent];
+    let second = if all() { &second[..] } else { &[Room, Little, Away, DrbdUnknown] };
+    let third = list(&[Room, Little, NoPool, Silent], &[Room, Little, NoPool, VgsUnknown, Away, Silent]);
+    [every.of(leader), every.of(second), every.of(third)]
+}
+
+/// All of them.
+pub fn box_states() -> Vec<[BoxIs; 3]> {
     let (mut every, mut found) = (Every::default(), Vec::new());
     while every.more() {
-        found.push([
-            every.of(list(
-                &[Room, Little, VgsUnknown],
-                &[Room, Little, NoPool, VgsUnknown, DrbdUnknown, NoModule],
-            )),
-            every.of(list(
-                &[Room, Little, Away, DrbdUnknown],
-                &[Room, Little, NoPool, VgsUnknown, DrbdUnknown, NoModule, Away, Silent],
-            )),
-            every
-                .of(list(&[Room, Little, NoPool, Silent], &[Room, Little, NoPool, VgsUnknown, Away, Silent])),
-        ]);
+        found.push(box_state(&mut every));
     }
     found
 }
