@@ -42,6 +42,8 @@ struct Asked {
     id: String,
     /// The commit that carries it out.
     by: Option<Stamp>,
+    /// What that commit changed for it.
+    done: Option<Change>,
     answered: bool,
     granted: bool,
     /// How many commits were durable then.
@@ -108,6 +110,7 @@ impl Checker {
                 wish: request.wish.clone(),
                 id,
                 by: None,
+                done: None,
                 answered: false,
                 granted: false,
                 since,
@@ -140,7 +143,7 @@ impl Checker {
             let ticket =
                 needed.or_else(|| self.asked.iter().find(|(_, a)| fits(a))).map(|(ticket, _)| *ticket);
             match ticket.and_then(|ticket| self.asked.get_mut(&ticket)) {
-                Some(asked) => asked.by = Some(stamp),
+                Some(asked) => (asked.by, asked.done) = (Some(stamp), Some(change.clone())),
                 None => strange = Some(format!("nobody who waits asked for {change:?}")),
             }
         }
@@ -171,13 +174,14 @@ impl Checker {
                 self.fail(3, format!("{wish:?} was granted and is not so"));
             }
             (Err(refusal), Some(by)) if refusal.errno != Errno::TimedOut => {
-                // Of two who asked for the same, either may be the one that it was done for.
-                let twin = self
-                    .asked
-                    .values_mut()
-                    .find(|a| a.wish == wish && a.by.is_none() && (a.granted || !a.answered));
+                // Of two who asked for what it did, either may be the one that it was done for.
+                let done = self.asked.get(&ticket).and_then(|asked| asked.done.clone());
+                let twin = self.asked.values_mut().find(|a| {
+                    let fits = done.as_ref().is_some_and(|done| explains(&a.wish, &a.id, done));
+                    fits && a.by.is_none() && (a.granted || !a.answered)
+                });
                 match twin {
-                    Some(twin) => twin.by = Some(by),
+                    Some(twin) => (twin.by, twin.done) = (Some(by), done),
                     None => self.fail(3, format!("{wish:?} was refused ({refusal}) and is committed")),
                 }
             }
