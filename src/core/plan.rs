@@ -262,7 +262,12 @@ fn build_lv(here: &Here<'_>, a: &Assignment, leg: &Leg, drbd: DrbdVersion) -> Op
     let this = lv_ref(pool, lv);
     match (lv.fresh, lv.size < wanted) {
         (true, _) if !here.current => None,
-        (true, _) => Some(vec![Step::CreateMd { lv: this, minor: a.minor }]),
+        // The volume became larger before anything was on this LV: it begins with the size that the others have.
+        (true, true) => {
+            let grow = Step::GrowLv { lv: this.clone(), size: wanted };
+            Some(vec![grow, Step::CreateMd { lv: this, minor: a.minor }])
+        }
+        (true, false) => Some(vec![Step::CreateMd { lv: this, minor: a.minor }]),
         (false, true) if here.current && grow_is_sound(here, a) => {
             Some(vec![Step::GrowLv { lv: this, size: wanted }])
         }
@@ -270,8 +275,8 @@ fn build_lv(here: &Here<'_>, a: &Assignment, leg: &Leg, drbd: DrbdVersion) -> Op
     }
 }
 
-/// An LV is made larger only under an attached replica: the metadata at its end then moves with the resize. And only of
-/// a resource that is born: replicas are declared equal by what was zeroed, and the new part is not.
+/// An LV with metadata is made larger only under an attached replica: what is at its end then moves with the resize. And
+/// only of a resource that is born: replicas are declared equal by what was zeroed, and the new part is not.
 fn grow_is_sound(here: &Here<'_>, a: &Assignment) -> bool {
     let device = here.report.resource(&a.resource).and_then(|r| r.devices.get(&0));
     a.born

@@ -152,12 +152,22 @@ impl Cluster {
                 agreed
             }
         };
+        let shrinks = |at: BoxId| {
+            self.nodes
+                .get(&at)
+                .is_some_and(|n| n.backing.is_none() && n.role == Role::Primary && agreed < n.size_kib)
+        };
+        if shrinks(a) || shrinks(b) {
+            return false;
+        }
         let mut all = self.component(a, world);
         all.extend(self.component(b, world));
         let fits: Vec<u64> = all.iter().filter_map(|at| self.usable_kib(*at, world)).collect();
+        // Who lost its disk still counts with the size that it had.
         let there = |at: &BoxId| {
-            let links = self.nodes.get(at).map_or(&[][..], |node| &node.links);
-            links.iter().all(|link| link.client || link.peer.is_some_and(|peer| all.contains(&peer)))
+            let Some(node) = self.nodes.get(at) else { return true };
+            let linked = |link: &Link| link.client || link.peer.is_some_and(|peer| all.contains(&peer));
+            (node.client || node.backing.is_some()) && node.links.iter().all(linked)
         };
         let grown = fits.iter().copied().min().filter(|_| world.nine && all.iter().all(there));
         self.set_size(all.into_iter(), grown.unwrap_or(agreed).max(agreed));
@@ -178,9 +188,12 @@ impl Cluster {
             .map_or(size, |fits| fits.min(size))
     }
 
+    /// A replica with data never becomes smaller by whom it meets. A diskless box does (receive_sizes of 9.2.18).
     fn set_size(&mut self, boxes: impl Iterator<Item = BoxId>, size_kib: u64) {
         for at in boxes {
-            if let Some(node) = self.nodes.get_mut(&at) {
+            if let Some(node) = self.nodes.get_mut(&at)
+                && (node.disk < DiskState::Outdated || node.size_kib < size_kib)
+            {
                 node.size_kib = size_kib;
             }
         }

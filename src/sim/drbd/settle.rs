@@ -140,7 +140,7 @@ impl Cluster {
         for primary in primaries.into_iter().filter(|at| !self.waits(*at)).collect::<Vec<_>>() {
             for at in self.component(primary, world).into_iter().filter(|at| *at != primary) {
                 let Some(node) = self.nodes.get_mut(&at) else { continue };
-                if node.link_to(primary).is_none_or(|link| link.is_up()) || node.role == Role::Primary {
+                if node.link_to(primary).is_some_and(|link| link.is_up()) || node.role == Role::Primary {
                     continue;
                 }
                 if node.disk >= DiskState::Consistent {
@@ -155,11 +155,10 @@ impl Cluster {
     /// Some Primary is in reach only by way of others, so its writes do not come here: no resync makes this one good now.
     pub(super) fn is_weak(&self, at: BoxId, world: &World) -> bool {
         let Some(node) = self.nodes.get(&at) else { return false };
-        let away = |other: BoxId| node.link_to(other).is_some_and(|link| !link.is_up());
+        let away = |other: BoxId| other != at && node.link_to(other).is_none_or(|link| !link.is_up());
         let primary =
             |other: &BoxId| self.nodes.get(other).is_some_and(|n| n.role == Role::Primary && n.quorum);
-        node.links.iter().any(|link| !link.is_up())
-            && self.component(at, world).into_iter().any(|other| primary(&other) && away(other))
+        self.component(at, world).into_iter().any(|other| primary(&other) && away(other))
     }
 
     /// An outdated replica that turns out to be equal to a good one is good.
