@@ -45,7 +45,8 @@ struct Asked {
     /// What that commit changed for it.
     done: Option<Change>,
     answered: bool,
-    granted: bool,
+    /// Answered, and surely not done.
+    refused: bool,
     /// How many commits were durable then.
     since: usize,
     /// Where, and in which life of the daemon there.
@@ -112,7 +113,7 @@ impl Checker {
                 by: None,
                 done: None,
                 answered: false,
-                granted: false,
+                refused: false,
                 since,
                 at,
                 life,
@@ -163,7 +164,8 @@ impl Checker {
     pub fn answered(&mut self, ticket: u64, result: &Result<(), Refusal>) {
         let durable = stamp_of(&self.durable);
         let Some(asked) = self.asked.get_mut(&ticket) else { return };
-        (asked.answered, asked.granted) = (true, result.is_ok());
+        asked.answered = true;
+        asked.refused = result.as_ref().is_err_and(|refusal| refusal.errno != Errno::TimedOut);
         let (wish, id, by, since) = (asked.wish.clone(), asked.id.clone(), asked.by, asked.since);
         match (result, by) {
             (Ok(()), Some(by)) if by > durable => {
@@ -178,7 +180,7 @@ impl Checker {
                 let done = self.asked.get(&ticket).and_then(|asked| asked.done.clone());
                 let twin = self.asked.values_mut().find(|a| {
                     let fits = done.as_ref().is_some_and(|done| explains(&a.wish, &a.id, done));
-                    fits && a.by.is_none() && (a.granted || !a.answered)
+                    fits && a.by.is_none() && !a.refused
                 });
                 match twin {
                     Some(twin) => (twin.by, twin.done) = (Some(by), done),
