@@ -312,9 +312,14 @@ fn differs(here: &Here<'_>, a: &Assignment, leg: &Leg, resource: &Resource, drbd
     // Two without a replica have no connection: see `conf`.
     let linked = |l: &Leg| l.pool.is_some() || leg.pool.is_some();
     let others = a.legs.iter().filter(|(name, l)| *name != here.me && linked(l));
-    let others: Vec<u8> = others.map(|(_, l)| l.node_id).collect();
+    let others: Vec<&Leg> = others.map(|(_, l)| l).collect();
+    // Whom it takes for diskless by intention, it refuses a replica.
+    let known = |l: &&Leg| {
+        let peer = resource.peers.get(&l.node_id);
+        peer.is_some_and(|p| p.devices.get(&0).is_none_or(|d| d.client == l.pool.is_none()))
+    };
     let same_peers = if drbd.is_9() {
-        resource.peers.len() == others.len() && others.iter().all(|id| resource.peers.contains_key(id))
+        resource.peers.len() == others.len() && others.iter().all(known)
     } else {
         !resource.peers.is_empty() // where there is no other replica, the .res file names nobody
     };
