@@ -112,6 +112,7 @@ impl Cluster {
         node.exposed = if node.disk == DiskState::Diskless { node.exposed } else { 0 };
         node.fail_io = force && node.openers > 0;
         node.unanswered = None;
+        node.through = false;
         node.doomed = false;
     }
 

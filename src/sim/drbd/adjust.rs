@@ -310,6 +310,7 @@ fn new_node(wanted: &Wanted<'_>) -> Node {
         crashed: false,
         lost_quorum: false,
         unanswered: None,
+        through: false,
         doomed: false,
         links: Vec::new(),
         split: BTreeSet::new(),

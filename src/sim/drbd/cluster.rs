@@ -126,6 +126,8 @@ pub(super) struct Node {
     pub(super) crashed: bool,
     pub(super) lost_quorum: bool,
     pub(super) unanswered: Option<Version>,
+    /// It is on all in reach: who asks next has the answer.
+    pub(super) through: bool,
     /// The unanswered write is to fail.
     pub(super) doomed: bool,
     pub(super) links: Vec<Link>,

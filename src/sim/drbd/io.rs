@@ -1,7 +1,7 @@
 //! The use of the device: open, write, read. `settle` has prepared what these need, so that they do little.
 
 use super::{
-    cluster::{Cluster, World},
+    cluster::{Cluster, Node, World},
     types::{BoxId, IoError, OpenError, Version},
 };
 use crate::core::drbd::{DiskState, Role};
@@ -51,6 +51,9 @@ impl Cluster {
         if node.suspended_since.is_some() {
             return Err(IoError::Frozen);
         }
+        if std::mem::take(&mut node.through) {
+            return node.unanswered.take().ok_or(IoError::Io);
+        }
         if std::mem::take(&mut node.doomed) || !node.quorum {
             node.unanswered = None;
             return Err(IoError::Io);
@@ -64,23 +67,33 @@ impl Cluster {
             }
             return Err(IoError::Frozen);
         }
-        if let Some(version) = node.unanswered.take() {
-            let due = node.bump_due;
-            for id in node.reach.iter() {
-                if let Some(backing) = world.disks.get_mut(*id) {
-                    backing.content = version;
-                }
-            }
-            if node.reach.is_empty() {
-                return Err(IoError::Io);
-            }
-            if due {
-                self.bump(at, world);
-            }
-            self.mark(at, world);
-            return Ok(version);
+        if node.unanswered.take().is_some() {
+            return Err(IoError::Io); // nobody is left who has it
         }
         self.put(at, world).ok_or(IoError::Io)
+    }
+
+    /// Writes that waited for a silent peer: it is heard again, or given up. True if there were some.
+    pub(super) fn complete_writes(&mut self, world: &mut World) -> bool {
+        let waited = |node: &Node| {
+            let free = node.quorum && !node.waits && !node.doomed && node.suspended_since.is_none();
+            node.unanswered.filter(|_| free && !node.through && !node.reach.is_empty())
+        };
+        let due: Vec<_> = self.nodes.iter().filter_map(|(at, node)| Some((*at, waited(node)?))).collect();
+        for (at, version) in &due {
+            let Some(node) = self.nodes.get_mut(at) else { continue };
+            node.through = true;
+            for id in node.reach.iter() {
+                if let Some(backing) = world.disks.get_mut(*id) {
+                    backing.content = *version;
+                }
+            }
+            if node.bump_due {
+                self.bump(*at, world);
+            }
+            self.mark(*at, world);
+        }
+        !due.is_empty()
     }
 
     /// Puts a new version on all replicas in reach.

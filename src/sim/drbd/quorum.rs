@@ -114,7 +114,8 @@ impl Cluster {
                 any = true;
                 node.quorum = quorum;
                 node.lost_quorum = !quorum && node.role == Role::Primary;
-                node.doomed |= !quorum && !node.options.suspend_io && node.unanswered.is_some();
+                node.doomed |=
+                    !quorum && !node.options.suspend_io && node.unanswered.is_some() && !node.through;
             }
             let suspended = node.options.suspend_io && !quorum;
             if suspended != node.suspended_since.is_some() {

@@ -43,6 +43,9 @@ impl Cluster {
         self.reconcile(world);
         self.persist(world);
         self.prepare_io(world);
+        if self.complete_writes(world) {
+            self.prepare_io(world);
+        }
         self.tell();
         self.plan(world);
     }
