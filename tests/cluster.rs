@@ -11,7 +11,7 @@ use holdfast::core::{
         ConnectionState, Counters, Device, DiskState, DrbdVersion, Peer, PeerDevice, ReplicationState,
         Resource, Role,
     },
-    facts::{Known, Lv, Report, Vg},
+    facts::{ConfFile, Known, Lv, Report, Vg},
     intent::*,
     message::Message,
     names::*,
@@ -29,7 +29,7 @@ struct Machine {
     on: bool,
     disks: BTreeMap<DiskName, Disk>,
     vgs: BTreeMap<PoolName, Vg>,
-    conf: BTreeMap<String, u32>,
+    conf: BTreeMap<String, ConfFile>,
     drbd: BTreeMap<String, (Assignment, Role, DiskState, u64)>,
     saved: BTreeMap<String, Record>,
     mounted: bool,
@@ -421,7 +421,8 @@ impl Cluster {
                 there.size = *size;
             }
             Step::WriteConf { resource, text } => {
-                machine.conf.insert(resource.clone(), holdfast::core::conf::crc(text));
+                let crc = holdfast::core::conf::crc(text);
+                machine.conf.insert(resource.clone(), ConfFile { crc, adjusted: false });
             }
             Step::Adjust { resource } => {
                 let a = intent.assignments.values().find(|a| &a.resource == resource).unwrap().clone();
@@ -439,6 +440,9 @@ impl Cluster {
                 };
                 let (role, size) = old.map_or((Role::Secondary, size), |(_, role, _, size)| (role, size));
                 machine.drbd.insert(resource.clone(), (a, role, disk, size));
+                if let Some(file) = machine.conf.get_mut(resource) {
+                    file.adjusted = true;
+                }
             }
             Step::Seed { resource, how } => {
                 assert!(machine.drbd[resource].2 == DiskState::Inconsistent);

@@ -109,6 +109,15 @@ pub struct ErrorLine {
     pub text: String,
 }
 
+/// A `.res` file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConfFile {
+    /// CRC-32 of its text.
+    pub crc: u32,
+    /// `drbdadm adjust` brought the kernel to just this text, since the box has power. False as well where that is not known.
+    pub adjusted: bool,
+}
+
 /// What one box knows of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -127,9 +136,9 @@ pub struct Report {
     pub vgs: Known<BTreeMap<PoolName, Vg>>,
     /// Its DRBD resources, also those of others.
     pub drbd: Known<BTreeMap<String, Resource>>,
-    /// Checksums (CRC-32) of the .res files that are there; only for the box itself.
+    /// The .res files that are there, by resource; only for the box itself.
     #[serde(skip)]
-    pub conf: Known<BTreeMap<String, u32>>,
+    pub conf: Known<BTreeMap<String, ConfFile>>,
     /// What this box tried and failed at, by `volumes/VOL` or `nodes/BOX/...`; an entry goes when it succeeds.
     pub trouble: BTreeMap<String, String>,
     /// The newest refusals of writes that were made on this box.

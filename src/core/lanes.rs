@@ -97,7 +97,7 @@ impl Lanes {
         lane.wedged = failed == Some(StepClass::Wedged);
         lane.awaits = steps.iter().flat_map(touched).copied().collect();
         lane.remember(now_ms);
-        if steps.iter().any(|step| touched(step).is_empty()) {
+        if steps.iter().any(drbd_tells) {
             lane.drbd_until_ms = now_ms + DRBD_WITHIN_MS;
         }
         lane.awaits.clone()
@@ -174,6 +174,11 @@ impl Lanes {
     }
 }
 
+/// An event follows.
+fn drbd_tells(step: &Step) -> bool {
+    matches!(step, Step::Adjust { .. }) || touched(step).is_empty()
+}
+
 /// What a step changes, as far as it has to be looked at: DRBD tells by itself.
 fn touched(step: &Step) -> &'static [Source] {
     match step {
@@ -181,13 +186,9 @@ fn touched(step: &Step) -> &'static [Source] {
         Step::CreateLv { .. } | Step::CreateMd { .. } | Step::GrowLv { .. } | Step::RemoveLv { .. } => {
             &[Source::Vgs]
         }
-        Step::WriteConf { .. } | Step::RemoveConf { .. } => &[Source::Conf],
+        Step::WriteConf { .. } | Step::RemoveConf { .. } | Step::Adjust { .. } => &[Source::Conf],
         Step::Resize { .. } => &[Source::Counters],
-        Step::Adjust { .. }
-        | Step::Seed { .. }
-        | Step::Promote { .. }
-        | Step::Demote { .. }
-        | Step::Down { .. } => &[],
+        Step::Seed { .. } | Step::Promote { .. } | Step::Demote { .. } | Step::Down { .. } => &[],
     }
 }
 

@@ -192,24 +192,27 @@ fn build(here: &Here<'_>, a: &Assignment, leg: &Leg, crc: u32) -> Vec<Step> {
     let Some(mut steps) = build_lv(here, a, leg, drbd) else { return Vec::new() };
     // Growing an LV comes last: where there is no room for it, the rest must not wait for it.
     let grow = steps.pop_if(|step| matches!(step, Step::GrowLv { .. }));
-    let stale_conf = conf.get(&a.resource) != Some(&crc);
+    let file = conf.get(&a.resource);
+    let stale = file.is_none_or(|file| file.crc != crc);
+    // The kernel may know nothing of what the file says: adjust failed, or was never begun.
+    let behind = stale || file.is_some_and(|file| !file.adjusted);
     let resource = resources.get(&a.resource);
     let device = resource.and_then(|r| r.devices.get(&0));
     if device.is_some_and(|d| d.minor != a.minor) {
         return Vec::new(); // another volume had the name: its leave takes it down first
     }
     let name = a.resource.clone();
-    if stale_conf && resource.is_some() && !here.current {
+    if behind && resource.is_some() && !here.current {
         return Vec::new(); // what runs may well be newer than what the own disk says
     }
-    if stale_conf && resource.is_some() && leaves_elsewhere(here, a).any(|leave| is_up_there(here, leave)) {
+    if behind && resource.is_some() && leaves_elsewhere(here, a).any(|leave| is_up_there(here, leave)) {
         return Vec::new(); // it may be Primary there: its links stay until it is down
     }
-    if stale_conf {
+    if stale {
         let text = conf::render(a, &here.world.intent.members, drbd);
         steps.push(Step::WriteConf { resource: name.clone(), text });
     }
-    if stale_conf || resource.is_none_or(|r| differs(here, a, leg, r, drbd)) {
+    if behind || resource.is_none_or(|r| differs(here, a, leg, r, drbd)) {
         steps.push(Step::Adjust { resource: name });
         return steps;
     }
@@ -312,14 +315,9 @@ fn differs(here: &Here<'_>, a: &Assignment, leg: &Leg, resource: &Resource, drbd
     // Two without a replica have no connection: see `conf`.
     let linked = |l: &Leg| l.pool.is_some() || leg.pool.is_some();
     let others = a.legs.iter().filter(|(name, l)| *name != here.me && linked(l));
-    let others: Vec<&Leg> = others.map(|(_, l)| l).collect();
-    // Whom it takes for diskless by intention, it refuses a replica.
-    let known = |l: &&Leg| {
-        let peer = resource.peers.get(&l.node_id);
-        peer.is_some_and(|p| p.devices.get(&0).is_none_or(|d| d.client == l.pool.is_none()))
-    };
+    let others: Vec<u8> = others.map(|(_, l)| l.node_id).collect();
     let same_peers = if drbd.is_9() {
-        resource.peers.len() == others.len() && others.iter().all(known)
+        resource.peers.len() == others.len() && others.iter().all(|id| resource.peers.contains_key(id))
     } else {
         !resource.peers.is_empty() // where there is no other replica, the .res file names nobody
     };

@@ -24,7 +24,7 @@ use super::{
 use crate::core::{
     conf,
     drbd::{self, ConnectionState, Counters, DiskState, DrbdVersion, Resource, Role},
-    facts::Known,
+    facts::{ConfFile, Known},
     step::{SeedHow, StepClass, StepError},
 };
 
@@ -33,6 +33,8 @@ use crate::core::{
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Where drbdadm finds files by itself.
 const FOLDER: &str = "/etc/drbd.d";
+/// By resource: the checksum of the file that adjust brought the kernel to. It goes with the kernel, at a reboot.
+const NOTES: &str = "/run/holdfast/adjusted";
 /// udev looks at a device that was just Primary, or just unmounted; then `secondary` is refused for a moment.
 const DEMOTE_TRIES: u32 = 10;
 const DEMOTE_PAUSE: Duration = Duration::from_millis(300);
@@ -61,12 +63,13 @@ fn counters(proc_drbd: &str) -> BTreeMap<u32, Counters> {
 pub struct Drbd {
     programs: Arc<Programs>,
     folder: PathBuf,
+    notes: PathBuf,
 }
 
 impl Drbd {
     /// With DRBD's programs as found at start, and files where its tools look for them.
     pub fn new(programs: Arc<Programs>) -> Self {
-        Self { programs, folder: PathBuf::from(FOLDER) }
+        Self { programs, folder: PathBuf::from(FOLDER), notes: PathBuf::from(NOTES) }
     }
 
     /// What DRBD sends no events for, by minor.
@@ -91,16 +94,20 @@ impl Drbd {
         self.version().is_some_and(DrbdVersion::is_9)
     }
 
-    /// Checksums of our .res files by resource.
-    pub fn conf(&self) -> Known<BTreeMap<String, u32>> {
-        let all = || -> io::Result<BTreeMap<String, u32>> {
+    /// Our .res files by resource.
+    pub fn conf(&self) -> Known<BTreeMap<String, ConfFile>> {
+        let all = || -> io::Result<BTreeMap<String, ConfFile>> {
             let mut found = BTreeMap::new();
             for entry in fs::read_dir(&self.folder)? {
                 let path = entry?.path();
                 let resource = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".res"));
                 let Some(resource) = resource else { continue };
                 if let Some(text) = ours(&path)? {
-                    found.insert(resource.to_owned(), conf::crc(&text));
+                    let crc = conf::crc(&text);
+                    found.insert(
+                        resource.to_owned(),
+                        ConfFile { crc, adjusted: self.adjusted(resource, crc) },
+                    );
                 }
             }
             Ok(found)
@@ -128,7 +135,14 @@ impl Drbd {
         if ours(&path).map_err(failed)?.is_none() {
             return Ok(());
         }
+        let _ = fs::remove_file(self.notes.join(resource)); // of a file that is not there it says nothing
         fs::remove_file(&path).and_then(|()| sync_folder(&path)).map_err(failed)
+    }
+
+    /// What adjust noted: it brought the kernel to the text with this checksum, in this life of the kernel.
+    fn adjusted(&self, resource: &str, crc: u32) -> bool {
+        let noted = fs::read_to_string(self.notes.join(resource));
+        noted.is_ok_and(|text| text == crc.to_string())
     }
 
     /// Writes metadata for a just created replica on `device`, whatever was there.
@@ -157,7 +171,11 @@ impl Drbd {
                 return Err(refused(text));
             }
         }
-        call(&self.drbdadm(resource).args(["adjust", resource]))
+        call(&self.drbdadm(resource).args(["adjust", resource]))?;
+        let note = self.notes.join(resource);
+        fs::create_dir_all(&self.notes)
+            .and_then(|()| fs::write(&note, conf::crc(&text).to_string()))
+            .map_err(|error| system_error(&note.display().to_string(), &error))
     }
 
     /// Makes the first copy UpToDate, if no copy is known that counts more.

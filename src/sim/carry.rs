@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use crate::core::{
     conf,
-    facts::Known,
+    facts::{ConfFile, Known},
     message::Message,
     names::BoxName,
     node::{Facts, Input, Output, Source},
@@ -105,7 +105,11 @@ impl World {
             Source::Disks => Facts::Disks(Known::Known(machine.storage.look_disks())),
             Source::Conf => {
                 let ours = machine.conf.iter().filter(|(_, text)| text.starts_with(conf::MARK));
-                Facts::Conf(Known::Known(ours.map(|(name, text)| (name.clone(), conf::crc(text))).collect()))
+                let file = |(name, text): (&String, &String)| {
+                    let crc = conf::crc(text);
+                    (name.clone(), ConfFile { crc, adjusted: machine.adjusted.get(name) == Some(&crc) })
+                };
+                Facts::Conf(Known::Known(ours.map(file).collect()))
             }
             Source::Counters => Facts::Counters(self.kernels.counters(at)),
         }
@@ -251,6 +255,7 @@ impl World {
             Step::RemoveConf { resource } => {
                 if !machine.has_foreign_conf(resource) {
                     machine.conf.remove(resource);
+                    machine.adjusted.remove(resource);
                 }
                 Ok(())
             }
@@ -286,7 +291,10 @@ impl World {
         let Some(text) = machine.conf.get(resource) else { return Ok(()) };
         let named = |name: &str| boxes.iter().position(|m| m.name.as_str() == name);
         let backing = |path: &str| machine.storage.by_path(path);
-        kernels.adjust(at, text, &named, machine.name.as_str(), &backing)
+        kernels.adjust(at, text, &named, machine.name.as_str(), &backing)?;
+        let crc = conf::crc(text);
+        self.boxes[at].adjusted.insert(resource.to_owned(), crc);
+        Ok(())
     }
 
     // ---- links

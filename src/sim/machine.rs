@@ -50,6 +50,8 @@ pub struct Machine {
     pub storage: Storage,
     /// The system disk: .res files by resource.
     pub conf: BTreeMap<String, String>,
+    /// To which texts (their checksums) the kernel was adjusted since the box has power.
+    pub adjusted: BTreeMap<String, u32>,
     /// The system disk: the own store; None before init or join.
     pub saved: Option<Records>,
     /// The system disk: this box founds the cluster and has not done so yet.
@@ -143,6 +145,7 @@ impl Machine {
             on: true,
             storage: Storage::default(),
             conf: BTreeMap::new(),
+            adjusted: BTreeMap::new(),
             saved: None,
             founding: false,
             unsaved: VecDeque::new(),

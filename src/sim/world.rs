@@ -466,6 +466,7 @@ impl World {
         self.boxes[at].on = false;
         self.boxes[at].mounted = false;
         self.boxes[at].readers.clear();
+        self.boxes[at].adjusted.clear();
         self.boots[at] += 1;
         self.kernels.power_off(at);
         self.wires_changed = true;

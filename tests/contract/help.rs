@@ -4,7 +4,7 @@ use holdfast::core::{
     claim::{Disk, Standing},
     conf,
     drbd::{Counters, Device, Resource},
-    facts::{Known, Lv, Vg},
+    facts::{ConfFile, Known, Lv, Vg},
     intent::{Assignment, Leg},
     names::{DiskIdent, PoolName, VolumeId},
     node::{Facts, Source},
@@ -179,8 +179,8 @@ pub fn lv(b: &dyn Bench, name: &str) -> Option<Lv> {
     vg_of(b, &pool())?.lvs.into_iter().find(|lv| lv.name == name)
 }
 
-/// The checksum of our .res file.
-pub fn file(b: &dyn Bench, resource: &str) -> Option<u32> {
+/// Our .res file.
+pub fn file(b: &dyn Bench, resource: &str) -> Option<ConfFile> {
     let Facts::Conf(Known::Known(files)) = b.host().observe(Source::Conf) else { panic!("not known") };
     files.get(resource).copied()
 }

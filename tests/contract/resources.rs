@@ -3,6 +3,7 @@
 use holdfast::core::{
     conf,
     drbd::{ConnectionState, DiskState, Role},
+    facts::ConfFile,
     step::{SeedHow, Step, StepClass},
 };
 
@@ -21,7 +22,7 @@ pub fn seed(how: SeedHow) -> Step {
 pub fn a_file_is_written_replaced_and_removed(b: &dyn Bench) {
     for text in [format!("{}\n", conf::MARK), format!("{} again\n", conf::MARK)] {
         twice(b, write_conf("spare", text.clone()));
-        assert_eq!(file(b, "spare"), Some(conf::crc(&text)));
+        assert_eq!(file(b, "spare"), Some(ConfFile { crc: conf::crc(&text), adjusted: false }));
     }
     twice(b, remove_conf("spare"));
     assert_eq!(file(b, "spare"), None);
@@ -48,12 +49,14 @@ pub fn without_a_file_nothing_is_done(b: &dyn Bench) {
 pub fn adjust_brings_up_what_the_file_says(b: &dyn Bench) {
     let text = text(b, &lone(b));
     twice(b, write_conf(DB, text.clone()));
-    assert_eq!(file(b, DB), Some(conf::crc(&text)));
+    let written = ConfFile { crc: conf::crc(&text), adjusted: false };
+    assert_eq!(file(b, DB), Some(written));
     assert_eq!(b.resource(DB), None);
     for step in [seed(SeedHow::Force), promote(DB), demote(DB), resize(DB)] {
         refused(b, step, StepClass::Gone);
     }
     twice(b, adjust(DB));
+    assert_eq!(file(b, DB), Some(ConfFile { adjusted: true, ..written }));
     let up = found(b, DB);
     assert_eq!((up.role, up.suspended.as_str()), (Role::Secondary, "no"));
     let device = device(&up);

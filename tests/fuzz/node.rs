@@ -7,7 +7,7 @@ use std::{
 };
 
 use holdfast::core::{
-    facts::{Known, Report},
+    facts::{ConfFile, Known, Report},
     intent::{Change, Intent, Record, Stamp},
     message::Message,
     names::BoxName,
@@ -165,7 +165,10 @@ fn facts(random: &mut Random, mind: &Mind) -> Facts {
     match random.below(6) {
         0 => Facts::Disks(make::disks(random)),
         1 => Facts::Vgs(make::vgs(random)),
-        2 => Facts::Conf(Known::Known(make::resources(random).into_keys().map(|name| (name, 7)).collect())),
+        2 => {
+            let file = ConfFile { crc: 7, adjusted: random.below(2) == 0 };
+            Facts::Conf(Known::Known(make::resources(random).into_keys().map(|name| (name, file)).collect()))
+        }
         3 => Facts::Drbd(Known::Unknown("lost".to_owned())),
         4 => {
             let view = mind.node.view();

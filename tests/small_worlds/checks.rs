@@ -4,7 +4,7 @@
 use holdfast::core::{
     conf,
     drbd::{ConnectionState, Device, DiskState, Peer, ReplicationState, Resource, Role},
-    facts::{Lv, Report},
+    facts::{ConfFile, Lv, Report},
     intent::{Assignment, Leave, Leg},
     names::VolumeId,
     plan::{Here, Part},
@@ -437,6 +437,11 @@ fn what_is_right_is_left_alone(case: &Case<'_>) -> Result<(), String> {
 }
 
 /// A leave whose box says that nothing is left is forgotten, and its numbers are given away.
+/// A file with this text, and the kernel brought to it.
+pub fn adjusted_to(text: &str) -> ConfFile {
+    ConfFile { crc: conf::crc(text), adjusted: true }
+}
+
 fn what_is_called_gone_is_gone(case: &Case<'_>) -> Result<(), String> {
     let report = case.report();
     for key in &case.part.cleared {
@@ -485,7 +490,7 @@ pub fn is_right(case: &Case<'_>) -> bool {
         let lv = report.lv(pool, &a.id, leg.generation);
         lv.is_some_and(|lv| !lv.fresh && lv.size >= conf::lv_size_for(a.size, version))
     });
-    let crc = conf::crc(&conf::render(a, &case.here.world.intent.members, version));
+    let file = adjusted_to(&conf::render(a, &case.here.world.intent.members, version));
     let disk = if leg.pool.is_some() { DiskState::UpToDate } else { DiskState::Diskless };
     let mut legs =
         a.legs.iter().filter(|(name, l)| *name != case.here.me && (l.pool.is_some() || leg.pool.is_some()));
@@ -501,5 +506,5 @@ pub fn is_right(case: &Case<'_>) -> bool {
     let primary = resource.role == Role::Primary;
     let role = version.is_9() || told.is_none_or(|told| (told == Some(case.here.me)) == primary);
     let right = a.born && device.minor == a.minor && device.disk == disk;
-    right && lv_right && conf.get(&a.resource) == Some(&crc) && links && large && role
+    right && lv_right && conf.get(&a.resource) == Some(&file) && links && large && role
 }

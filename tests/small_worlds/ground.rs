@@ -11,7 +11,7 @@ use holdfast::core::{
     drbd::{
         ConnectionState, Device, DiskState, DrbdVersion, Peer, PeerDevice, ReplicationState, Resource, Role,
     },
-    facts::{Known, Lv, Report, Vg},
+    facts::{ConfFile, Known, Lv, Report, Vg},
     intent::*,
     names::*,
     place::World,
@@ -98,6 +98,8 @@ pub enum ConfIs {
     Unknown,
     Absent,
     Right,
+    /// Right, and the kernel was not brought to it.
+    Written,
     Stale,
 }
 
@@ -369,14 +371,15 @@ fn vgs(w: &Wanted, is: LvIs, generation: u32) -> Known<BTreeMap<PoolName, Vg>> {
     Known::Known(all)
 }
 
-fn conf_files(w: &Wanted, is: ConfIs) -> Known<BTreeMap<String, u32>> {
-    let crc = match is {
+fn conf_files(w: &Wanted, is: ConfIs) -> Known<BTreeMap<String, ConfFile>> {
+    let file = match is {
         ConfIs::Unknown => return Known::Unknown("no folder".to_owned()),
         ConfIs::Absent => return Known::Known(BTreeMap::new()),
-        ConfIs::Right => w.crc,
-        ConfIs::Stale => w.crc ^ 1,
+        ConfIs::Right => ConfFile { crc: w.crc, adjusted: true },
+        ConfIs::Written => ConfFile { crc: w.crc, adjusted: false },
+        ConfIs::Stale => ConfFile { crc: w.crc ^ 1, adjusted: true },
     };
-    Known::Known(BTreeMap::from([(w.nth.name(&w.order), crc)]))
+    Known::Known(BTreeMap::from([(w.nth.name(&w.order), file)]))
 }
 
 /// Full size of the volume in KiB, and the size it had.

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use holdfast::core::{
     conf,
     drbd::{ConnectionState, Device, DiskState, Peer, ReplicationState, Resource, Role},
-    facts::{Known, Lv, Report, Vg},
+    facts::{ConfFile, Known, Lv, Report, Vg},
     intent::*,
     names::{BoxName, PoolName},
     plan::Part,
@@ -78,7 +78,7 @@ impl Machine {
         self.vg(&lv.pool)?.lvs.iter_mut().find(same)
     }
 
-    fn conf(&mut self) -> Option<&mut BTreeMap<String, u32>> {
+    fn conf(&mut self) -> Option<&mut BTreeMap<String, ConfFile>> {
         match &mut self.mine().conf {
             Known::Known(conf) => Some(conf),
             Known::Unknown(_) => None,
@@ -126,7 +126,8 @@ impl Machine {
             }
             Step::GrowLv { lv, size } => self.lv(lv)?.size = *size,
             Step::WriteConf { resource, text } => {
-                let _ = self.conf()?.insert(resource.clone(), conf::crc(text));
+                let file = ConfFile { crc: conf::crc(text), adjusted: false };
+                let _ = self.conf()?.insert(resource.clone(), file);
             }
             Step::Adjust { .. } => self.adjust()?,
             Step::Seed { how, .. } => {
@@ -152,7 +153,7 @@ impl Machine {
         let a = self.a()?;
         let leg = a.legs.get(&self.me)?.clone();
         let name = self.name.clone();
-        self.conf()?.get(&name)?;
+        self.conf()?.get_mut(&name)?.adjusted = true;
         if self.device().is_some_and(|d| d.minor != a.minor) {
             return None;
         }

@@ -13,7 +13,7 @@ use holdfast::core::{
 };
 
 use crate::{
-    checks::{Case, is_right},
+    checks::{Case, adjusted_to, is_right},
     every::Every,
     ground::*,
     machine::Machine,
@@ -72,7 +72,7 @@ fn waits_for(case: &Case<'_>) -> Option<&'static str> {
     if elsewhere
         && up.is_some()
         && report.conf.known()?.get(case.resource)
-            != Some(&conf::crc(&conf::render(a, &intent.members, report.drbd_version?)))
+            != Some(&adjusted_to(&conf::render(a, &intent.members, report.drbd_version?)))
     {
         return Some(WAITS[13]);
     }
@@ -208,7 +208,7 @@ fn every_state_comes_to_rest_or_waits_for_something_that_has_a_name() {
                 )),
                 conf: every.of(list(
                     &[ConfIs::Absent, ConfIs::Right],
-                    &[ConfIs::Absent, ConfIs::Right, ConfIs::Stale],
+                    &[ConfIs::Absent, ConfIs::Right, ConfIs::Written, ConfIs::Stale],
                 )),
                 kernel: every.of(&kernels),
                 links: every.of(&[[CONNECTING; 2], [TO_PRIMARY; 2], [ALONE, link(UpToDate)]]),

@@ -140,7 +140,8 @@ pub const LVS: [LvIs; 13] = [
     LvIs::Old,
     LvIs::OtherPool,
 ];
-pub const CONFS: [ConfIs; 4] = [ConfIs::Unknown, ConfIs::Absent, ConfIs::Right, ConfIs::Stale];
+pub const CONFS: [ConfIs; 5] =
+    [ConfIs::Unknown, ConfIs::Absent, ConfIs::Right, ConfIs::Written, ConfIs::Stale];
 
 pub const PLAIN: Order = Order {
     major: 9,

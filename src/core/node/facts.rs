@@ -6,7 +6,7 @@ use super::{Facts, Node, Source};
 use crate::core::{
     claim::Disk,
     drbd::{Counters, Resource},
-    facts::{Known, Vg},
+    facts::{ConfFile, Known, Vg},
     names::{DiskName, PoolName},
 };
 
@@ -43,7 +43,7 @@ impl Node {
         changed
     }
 
-    fn conf(&mut self, conf: Known<BTreeMap<String, u32>>) -> bool {
+    fn conf(&mut self, conf: Known<BTreeMap<String, ConfFile>>) -> bool {
         self.lanes.observed(Source::Conf);
         let changed = self.planned.facts_change(&self.reports[&self.me].conf, &conf);
         if changed {

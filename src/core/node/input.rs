@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::core::{
     claim::Disk,
     drbd::{Counters, Resource},
-    facts::{Known, Vg},
+    facts::{ConfFile, Known, Vg},
     intent::{Member, Record, Txn},
     message::Message,
     names::{BoxName, DiskName, PoolName},
@@ -36,7 +36,7 @@ pub enum Facts {
     /// [`Source::Vgs`]
     Vgs(Known<BTreeMap<PoolName, Vg>>),
     /// [`Source::Conf`]
-    Conf(Known<BTreeMap<String, u32>>),
+    Conf(Known<BTreeMap<String, ConfFile>>),
     /// [`Source::Counters`], by minor; what cannot be looked at stays as it was.
     Counters(BTreeMap<u32, Counters>),
     /// All of DRBD, or that its events were lost.

@@ -13,7 +13,8 @@ fn drbd(name: &str) -> Option<Drbd> {
     };
     let folder = std::env::temp_dir().join(format!("holdfast-drbd-{name}-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
-    Some(Drbd { programs, folder })
+    let notes = folder.join("notes");
+    Some(Drbd { programs, folder, notes })
 }
 
 #[test]
@@ -27,7 +28,8 @@ fn a_file_is_replaced_whole_listed_and_removed() {
     }
     assert_eq!(fs::metadata(drbd.path("db")).unwrap().permissions().mode() & 0o777, 0o600);
     let Known::Known(files) = drbd.conf() else { panic!("it is known") };
-    assert_eq!(files, BTreeMap::from([("db".to_owned(), conf::crc(&two))]));
+    let file = ConfFile { crc: conf::crc(&two), adjusted: false };
+    assert_eq!(files, BTreeMap::from([("db".to_owned(), file)]));
     for _ in 0..2 {
         drbd.remove_conf("db").unwrap();
     }
