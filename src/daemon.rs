@@ -125,7 +125,7 @@ impl Daemon {
     pub fn run(mut self, events: &Receiver<Event>, ready: impl FnOnce(), alive: impl Fn()) {
         self.node_takes(Input::Tick);
         for source in [Source::Vgs, Source::Disks, Source::Conf] {
-            self.edges.observers.look(source);
+            self.edges.observers.look(source, 0);
         }
         self.publish();
         ready();
@@ -174,8 +174,8 @@ impl Daemon {
             Event::Local(event) => self.local(event),
             Event::PeerRefused(line) => log::warn!("{line}"),
             Event::DisksChanged => {
-                self.edges.observers.look(Source::Disks);
-                self.edges.observers.look(Source::Vgs);
+                self.edges.observers.look(Source::Disks, 0);
+                self.edges.observers.look(Source::Vgs, 0);
             }
             Event::WorkerFree => {
                 self.working = self.working.saturating_sub(1);
@@ -222,7 +222,7 @@ impl Daemon {
                 self.jobs.push_back(job);
                 self.start_jobs();
             }
-            Output::Observe(source) => self.edges.observers.look(source),
+            Output::Observe(source, request) => self.edges.observers.look(source, request),
             Output::Members(members) => self.set_members(&members),
             Output::JoinSecret(secret) => self.set_join_secret(secret),
         }
@@ -377,7 +377,9 @@ impl Daemon {
     fn routine(&mut self) {
         if self.looked.elapsed() >= LOOK_AGAIN {
             self.looked = Instant::now();
-            [Source::Vgs, Source::Disks, Source::Conf].into_iter().for_each(|s| self.edges.observers.look(s));
+            [Source::Vgs, Source::Disks, Source::Conf]
+                .into_iter()
+                .for_each(|s| self.edges.observers.look(s, 0));
         }
         if self.save_all.is_some_and(|since| since.elapsed() >= SAVE_AGAIN) {
             let all = self.node.intent().whole();

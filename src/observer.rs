@@ -6,6 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
+        atomic::{AtomicU64, Ordering},
         mpsc::{SyncSender, sync_channel},
     },
 };
@@ -19,12 +20,18 @@ use crate::{
     host::Host,
 };
 
+/// One thread: how to wake it, and the number of the newest request.
+struct Observer {
+    wake: SyncSender<()>,
+    newest: Arc<AtomicU64>,
+}
+
 /// The threads; they end when this is dropped.
 pub struct Observers {
-    disks: SyncSender<()>,
-    vgs: SyncSender<()>,
-    conf: SyncSender<()>,
-    counters: SyncSender<()>,
+    disks: Observer,
+    vgs: Observer,
+    conf: Observer,
+    counters: Observer,
 }
 
 impl Observers {
@@ -32,19 +39,24 @@ impl Observers {
     pub fn start(host: &Arc<dyn Host>, events: &SyncSender<Event>) -> std::io::Result<Self> {
         let start = |source: Source| {
             // One waiting request is enough: it is looked at after it was made.
-            let (ask, asked) = sync_channel(1);
+            let (wake, woken) = sync_channel(1);
+            let newest = Arc::new(AtomicU64::new(0));
+            let requests = Arc::clone(&newest);
             let (host, events) = (Arc::clone(host), events.clone());
             std::thread::Builder::new().name("observer".to_owned()).spawn(move || {
-                while asked.recv().is_ok() {
+                while woken.recv().is_ok() {
+                    let upto = requests.load(Ordering::SeqCst);
                     // Steps wait for what is seen; a bug in looking must not let them wait for ever.
                     let seen = catch_unwind(AssertUnwindSafe(|| host.observe(source)));
                     let facts = seen.unwrap_or_else(|_| unknown(source));
-                    if events.send(Event::Node(Input::Facts(facts))).is_err() {
-                        return;
+                    for input in [Input::Facts(facts), Input::Looked(source, upto)] {
+                        if events.send(Event::Node(input)).is_err() {
+                            return;
+                        }
                     }
                 }
             })?;
-            Ok::<_, std::io::Error>(ask)
+            Ok::<_, std::io::Error>(Observer { wake, newest })
         };
         Ok(Self {
             disks: start(Source::Disks)?,
@@ -54,16 +66,18 @@ impl Observers {
         })
     }
 
-    /// Look at this, now or as soon as the present look is over.
-    pub fn look(&self, source: Source) {
-        let ask = match source {
+    /// Look at this, now or as soon as the present look is over. `request`: 0, or a number that is answered by
+    /// [`Input::Looked`].
+    pub fn look(&self, source: Source, request: u64) {
+        let observer = match source {
             Source::Disks => &self.disks,
             Source::Vgs => &self.vgs,
             Source::Conf => &self.conf,
             Source::Counters => &self.counters,
         };
         // Full: it will be looked at anyway. Gone: the daemon ends.
-        let _ = ask.try_send(());
+        observer.newest.fetch_max(request, Ordering::SeqCst);
+        let _ = observer.wake.try_send(());
     }
 }
 

@@ -192,13 +192,13 @@ impl Cluster {
 
     fn look_at_all(&mut self, name: &str) {
         for source in [Source::Disks, Source::Vgs, Source::Conf] {
-            self.observe(&b(name), source);
+            self.observe(&b(name), source, 0);
         }
         let all = self.resources(&b(name));
         self.queue.push_back((b(name), Input::Facts(Facts::Drbd(Known::Known(all)))));
     }
 
-    fn observe(&mut self, name: &BoxName, source: Source) {
+    fn observe(&mut self, name: &BoxName, source: Source, request: u64) {
         let machine = &self.boxes[name];
         let facts = match source {
             Source::Disks => Facts::Disks(Known::Known(machine.disks.clone())),
@@ -212,6 +212,7 @@ impl Cluster {
             }
         };
         self.queue.push_back((name.clone(), Input::Facts(facts)));
+        self.queue.push_back((name.clone(), Input::Looked(source, request)));
     }
 
     /// Asks, and waits for the answer.
@@ -344,7 +345,7 @@ impl Cluster {
                     false => self.work(name, &intent, job),
                 }
             }
-            Output::Observe(source) => self.observe(name, source),
+            Output::Observe(source, request) => self.observe(name, source, request),
             Output::Founded | Output::Members(_) | Output::JoinSecret(_) => {}
         }
     }

@@ -2,11 +2,12 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    path::Path,
     sync::{
         Arc,
         mpsc::{SyncSender, sync_channel},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use signal_hook::{
@@ -32,7 +33,7 @@ use crate::{
         fuse::{self, Mounted},
         meta::Meta,
         peer::{LinkKeys, Links, PeerEvent},
-        run::{Programs, Recording, Tool},
+        run::{Programs, Recording, Tool, wait_for_commands},
         store::{StoreEvent, StoreThread},
         udev::Monitor,
     },
@@ -47,6 +48,11 @@ use super::{Args, Failure, Outcome, fail};
 
 /// Events that may wait for the loop: who posts more waits.
 const EVENTS: usize = 1_024;
+
+/// Held open by every command: see `edge::run::wait_for_commands`.
+const COMMANDS: &str = "/run/holdfast/commands";
+/// Most commands are killed after a minute; systemd waits for the daemon for a minute and a half.
+const COMMANDS_WITHIN: Duration = Duration::from_secs(65);
 
 /// Runs until SIGTERM or SIGINT.
 pub(super) fn run(args: &Args) -> Outcome {
@@ -65,12 +71,18 @@ pub(super) fn run(args: &Args) -> Outcome {
         // Before any thread exists. Without its user and group options: see Cargo.toml.
         daemonize::Daemonize::new().working_directory("/").umask(0o022).start()?;
     }
-    let programs = Arc::new(match recording {
+    let programs = match recording {
         Some(recording) => programs.recorded_by(recording.start()?),
         None => programs,
-    });
+    };
     let (events, queue) = sync_channel(EVENTS);
+    // Its lock comes first: of two daemons the second ends here.
     let (store, local) = open_local(args, &events)?;
+    let held = wait_for_commands(Path::new(COMMANDS), COMMANDS_WITHIN)?;
+    if held.is_none() {
+        log::warn!("commands of the daemon before this one still run after {} s", COMMANDS_WITHIN.as_secs());
+    }
+    let programs = Arc::new(programs.holding(held));
     let report = first_report(version);
     let now_s = report.since_s;
     let node = Node::new(local.identity.name.clone(), local.intent.clone(), local.founding, report, now_s);

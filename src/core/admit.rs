@@ -503,6 +503,10 @@ fn set_disk_pool(
                 Errno::NotSupported,
                 format!("{path} holds data of pool {pool}; this version cannot empty a disk"),
             ),
+            (Standing::Unfit(why), true) => refuse(
+                Errno::Failed,
+                format!("{path} may hold data of the pool that it was handed to: {why}"),
+            ),
             (_, true) => Ok(vec![Change::Delete(key)]),
             (_, false) => Ok(Txn::new()),
         };

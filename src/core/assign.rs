@@ -172,7 +172,7 @@ pub fn assign_volume(world: &World<'_>, volume: &Volume, drbd: DrbdVersion) -> R
     // A voter comes and goes by itself: each new leg has to be there before the next change.
     let joins = old.is_some_and(|old| a.diskful().count() > old.diskful().count());
     let leaves = if may_join && !joins { mind_voter(world, &mut a, drbd) } else { Vec::new() };
-    choose_seed(&mut a);
+    choose_seed(world, &mut a);
     let mut leaves = leaves;
     if mutant::is("drop a leg that is needed") && a.born && old.is_some_and(|old| !old.born) {
         let dropped = a.diskful().last().cloned();
@@ -362,11 +362,20 @@ pub fn leave(a: &Assignment, on: &BoxName, leg: Leg) -> Leave {
     }
 }
 
-fn choose_seed(a: &mut Assignment) {
-    if a.seed.as_ref().is_none_or(|seed| !a.legs.contains_key(seed)) {
-        let first = a.diskful().next().cloned();
-        a.seed = first;
+/// The box that makes the first copy. Another only if that one says that it has no such pool (any more): one that does
+/// not answer may have made its copy, and it may be in use.
+fn choose_seed(world: &World<'_>, a: &mut Assignment) {
+    let has_pool = |name: &BoxName, leg: &Leg| {
+        let vgs = world.current(name)?.vgs.known()?;
+        Some(leg.pool.as_ref().is_some_and(|pool| vgs.contains_key(pool)))
+    };
+    let leg = a.seed.as_ref().and_then(|seed| a.legs.get_key_value(seed));
+    if leg.is_some_and(|(name, leg)| a.born || has_pool(name, leg) != Some(false)) {
+        return;
     }
+    let better = a.legs.iter().find(|(name, leg)| has_pool(name, leg) == Some(true));
+    let seed = better.map(|(name, _)| name).or_else(|| a.diskful().next()).cloned();
+    a.seed = seed;
 }
 
 /// Leaves whose box says that it has nothing left of them.

@@ -29,8 +29,8 @@ struct Tried {
 struct Lane {
     planned: bool,
     running: bool,
-    /// Facts that have to be looked at again before the next plan counts.
-    awaits: BTreeSet<Source>,
+    /// What has to be looked at again before the next plan counts, by the number of the request.
+    awaits: BTreeMap<Source, u64>,
     /// What runs or ran last.
     last: Vec<Step>,
     /// Step lists that were taken, and when each may be again: two that undo each other are both slowed down.
@@ -83,30 +83,34 @@ impl Lanes {
         true
     }
 
-    /// A job ended. What has to be looked at again now.
+    /// A job ended. What has to be looked at again now, in the request with this number.
     pub fn done(
         &mut self,
         name: &str,
         steps: &[Step],
         failed: Option<StepClass>,
         now_ms: u64,
+        request: u64,
     ) -> BTreeSet<Source> {
         self.changed = true;
         let Some(lane) = self.lanes.get_mut(name) else { return BTreeSet::new() };
         lane.running = false;
         lane.wedged = failed == Some(StepClass::Wedged);
-        lane.awaits = steps.iter().flat_map(touched).copied().collect();
+        lane.awaits = steps.iter().flat_map(touched).map(|source| (*source, request)).collect();
         lane.remember(now_ms);
         if steps.iter().any(drbd_tells) {
             lane.drbd_until_ms = now_ms + DRBD_WITHIN_MS;
         }
-        lane.awaits.clone()
+        lane.awaits.keys().copied().collect()
     }
 
-    /// Facts came in.
-    pub fn observed(&mut self, source: Source) {
+    /// It was looked at, after all requests up to this number.
+    pub fn looked(&mut self, source: Source, upto: u64) {
         for lane in self.lanes.values_mut() {
-            self.changed |= lane.awaits.remove(&source);
+            if lane.awaits.get(&source).is_some_and(|request| *request <= upto) {
+                lane.awaits.remove(&source);
+                self.changed = true;
+            }
         }
     }
 
@@ -211,7 +215,7 @@ mod tests {
                 for job in [job("promote"), job("demote")] {
                     if lanes.start(&job, now_ms) {
                         runs += 1;
-                        assert!(lanes.done(&job.lane, &job.steps, None, now_ms).is_empty());
+                        assert!(lanes.done(&job.lane, &job.steps, None, now_ms, 1).is_empty());
                     }
                     lanes.retain([job].iter(), now_ms);
                 }
@@ -230,7 +234,7 @@ mod tests {
         let mut lanes = Lanes::default();
         let job = job("promote");
         assert!(lanes.start(&job, 0));
-        lanes.done(&job.lane, &job.steps, None, 0);
+        lanes.done(&job.lane, &job.steps, None, 0, 1);
         assert!(!lanes.start(&job, 400));
         lanes.retain([].iter(), 70_000);
         assert!(lanes.is_quiet(&job.lane, 70_000));

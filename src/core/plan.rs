@@ -143,10 +143,17 @@ pub fn claims(here: &Here<'_>) -> Vec<Job> {
     jobs.into_iter().map(|(lane, steps)| Job { lane, steps }).collect()
 }
 
-/// A volume group that is not there may come back with its disk, and the LV with it.
+/// A volume group that is not there may come back with its disk, and the LV with it: unless the operator took all its
+/// disks away from the pool.
 fn may_be_cleared(here: &Here<'_>, leave: &Leave) -> bool {
     let vgs = here.report.vgs.known();
-    leave.leg.pool.as_ref().is_none_or(|pool| vgs.is_some_and(|vgs| vgs.contains_key(pool)))
+    let expected =
+        |pool: &PoolName| here.world.intent.disks.values().any(|w| &w.on == here.me && &w.pool == pool);
+    leave
+        .leg
+        .pool
+        .as_ref()
+        .is_none_or(|pool| vgs.is_some_and(|vgs| vgs.contains_key(pool) || !expected(pool)))
 }
 
 /// What is left to be done for it; None where that cannot be told. `named_anew`: this box has a leg of a resource of
@@ -353,7 +360,9 @@ fn seed(here: &Here<'_>, a: &Assignment, device: &Device, resource: &Resource) -
             return None; // the same, and not linked
         }
         let failing = report.is_some_and(|r| r.trouble.contains_key(&lane(&a.resource)));
-        if report.is_some() && !failing && (!connected || lv.is_none_or(|lv| lv.fresh)) {
+        let pool_gone = leg.pool.as_ref().zip(report.and_then(|r| r.vgs.known()));
+        let pool_gone = pool_gone.is_some_and(|(pool, vgs)| !vgs.contains_key(pool));
+        if report.is_some() && !failing && !pool_gone && (!connected || lv.is_none_or(|lv| lv.fresh)) {
             return None; // it is about to come, or to say what it has
         }
         all_connected &= connected;

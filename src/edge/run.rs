@@ -7,6 +7,7 @@
 //! How: the calling thread serves all pipes itself with poll(2); no helper threads, so nothing can be left behind by them.
 //! What must not go in: what a program's output or exit code means. That is the business of the edge that calls.
 
+mod held;
 mod pipes;
 mod programs;
 mod record;
@@ -18,6 +19,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use pipes::{End, Pipes, STDOUT_LIMIT_BYTES, wait_until};
 use std::fmt;
+use std::fs::File;
 use std::io::PipeReader;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -25,6 +27,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use held::wait_for_commands;
 pub use programs::{MissingProgram, Programs, Tool};
 pub use record::{Call, EVENTS_FILE, LIMIT_BYTES, RecordError, Recorder, Recording};
 
@@ -38,12 +41,13 @@ pub struct Cmd {
     args: Vec<String>,
     deadline: Duration,
     recorder: Option<Arc<Recorder>>,
+    held: Option<Arc<File>>,
 }
 
 impl Cmd {
     /// `program` is a full path. At `deadline` it is killed.
     pub fn new(program: impl Into<PathBuf>, deadline: Duration) -> Cmd {
-        Cmd { program: program.into(), args: Vec::new(), deadline, recorder: None }
+        Cmd { program: program.into(), args: Vec::new(), deadline, recorder: None, held: None }
     }
 
     /// One more argument.
@@ -64,6 +68,12 @@ impl Cmd {
         self
     }
 
+    /// Holds this file open as long as it runs; it is to be empty.
+    pub fn holding(mut self, held: Option<Arc<File>>) -> Cmd {
+        self.held = held;
+        self
+    }
+
     /// The call as a person would type it, for messages.
     pub fn text(&self) -> String {
         let mut text = self.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -79,7 +89,11 @@ impl Cmd {
         let mut command = bare_command(&self.program);
         command.args(&self.args).process_group(0);
         // Standard input is empty: whoever asks a question gets no answer.
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let held = self.held.as_ref().and_then(|held| held.try_clone().ok());
+        command
+            .stdin(held.map_or_else(Stdio::null, Stdio::from))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command
     }
 }

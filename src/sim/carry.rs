@@ -44,7 +44,7 @@ impl World {
             Output::Save { whole, txn } => self.save(at, Unsaved::Change { whole, txn }),
             Output::Founded => self.save(at, Unsaved::Founded),
             Output::Run(job) => self.start_job(at, job),
-            Output::Observe(source) => self.ask_to_look(at, source),
+            Output::Observe(source, request) => self.ask_to_look(at, source, request),
             Output::Members(members) => {
                 if let Some(mind) = self.boxes[at].mind.as_mut() {
                     mind.members = members.into_iter().map(|m| m.name).collect();
@@ -63,8 +63,10 @@ impl World {
 
     // ---- looking
 
-    pub(super) fn ask_to_look(&mut self, at: BoxId, source: Source) {
+    pub(super) fn ask_to_look(&mut self, at: BoxId, source: Source, request: u64) {
         let Some(mind) = self.boxes[at].mind.as_mut() else { return };
+        let newest = mind.asked.entry(source).or_default();
+        *newest = request.max(*newest);
         if let Some(again) = mind.looking.get_mut(&source) {
             *again = true;
             return;
@@ -94,7 +96,9 @@ impl World {
             Source::Vgs | Source::Disks | Source::Conf | Source::Counters => self.see(at, source),
         };
         let delay = self.rng.within(5, 60) + self.boxes[at].stale_ms;
-        self.after(delay, Ev::Seen(at, life, source, Box::new(facts)));
+        let asked = self.boxes[at].mind.as_ref().and_then(|mind| mind.asked.get(&source));
+        let upto = asked.copied().unwrap_or_default();
+        self.after(delay, Ev::Seen(at, life, source, upto, Box::new(facts)));
     }
 
     /// The truth about one source, as the host would report it now.
@@ -115,7 +119,7 @@ impl World {
         }
     }
 
-    pub(super) fn seen(&mut self, at: BoxId, life: u64, source: Source, facts: Facts) {
+    pub(super) fn seen(&mut self, at: BoxId, life: u64, source: Source, upto: u64, facts: Facts) {
         if self.life(at) != life {
             return;
         }
@@ -126,6 +130,7 @@ impl World {
             self.look_soon(at, source);
         }
         self.take(at, Input::Facts(facts));
+        self.take(at, Input::Looked(source, upto));
     }
 
     /// DRBD's events of what changed are on their way to the daemons.
@@ -168,7 +173,13 @@ impl World {
             }
         }
         let delay = self.duration(&job, 0);
-        self.after(delay, Ev::Step { at, life, boot, job, index: 0 });
+        self.begin_step(at, delay, Ev::Step { at, life, boot, job, index: 0 });
+    }
+
+    fn begin_step(&mut self, at: BoxId, delay_ms: u64, step: Ev) {
+        let ends_ms = self.now_ms + delay_ms;
+        self.boxes[at].busy_until_ms = self.boxes[at].busy_until_ms.max(ends_ms);
+        self.after(delay_ms, step);
     }
 
     /// As long as on a real machine, roughly (notes/drbd.md, E).
@@ -210,7 +221,8 @@ impl World {
             if let Some(running) = self.boxes[at].mind.as_mut().and_then(|m| m.jobs.get_mut(&job.lane)) {
                 running.at = index + 1;
             }
-            return self.after(delay, Ev::Step { at, life, boot, job: Arc::clone(job), index: index + 1 });
+            let next = Ev::Step { at, life, boot, job: Arc::clone(job), index: index + 1 };
+            return self.begin_step(at, delay, next);
         }
         if let Some(mind) = self.boxes[at].mind.as_mut() {
             mind.jobs.remove(&job.lane);

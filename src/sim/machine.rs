@@ -58,6 +58,8 @@ pub struct Machine {
     pub founding: bool,
     /// Written to the own store and not yet durable.
     pub unsaved: VecDeque<Unsaved>,
+    /// When the last of the commands that were begun ends: a new daemon waits for those of the dead one.
+    pub busy_until_ms: u64,
     /// The daemon, while it runs.
     pub mind: Option<Mind>,
     /// Counts the daemon's lives: what belongs to an older one is dropped.
@@ -93,6 +95,8 @@ pub struct Mind {
     pub jobs: BTreeMap<String, Running>,
     /// Sources that are being looked at; true: and once more after that.
     pub looking: BTreeMap<Source, bool>,
+    /// The newest request to look at it.
+    pub asked: BTreeMap<Source, u64>,
     /// Resources whose state changed and was not told yet.
     pub drbd_untold: BTreeSet<String>,
     /// An event tells them.
@@ -149,6 +153,7 @@ impl Machine {
             saved: None,
             founding: false,
             unsaved: VecDeque::new(),
+            busy_until_ms: 0,
             mind: None,
             life: 0,
             readers: Vec::new(),

@@ -356,7 +356,7 @@ impl World {
     fn drives_changed(&mut self, at: BoxId) {
         self.boxes[at].storage.drives_changed(&mut self.kernels);
         for source in [crate::core::node::Source::Disks, crate::core::node::Source::Vgs] {
-            self.ask_to_look(at, source);
+            self.ask_to_look(at, source, 0);
         }
     }
 

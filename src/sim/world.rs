@@ -40,7 +40,7 @@ pub(super) enum Ev {
     /// A source is looked at.
     Look(BoxId, u64, Source),
     /// What was seen is told.
-    Seen(BoxId, u64, Source, Box<Facts>),
+    Seen(BoxId, u64, Source, u64, Box<Facts>),
     /// DRBD's events are told.
     Drbd(BoxId, u64),
     /// DRBD's events begin anew.
@@ -257,7 +257,7 @@ impl World {
                 }
             }
             Ev::Look(at, life, source) => self.look(at, life, source),
-            Ev::Seen(at, life, source, facts) => self.seen(at, life, source, *facts),
+            Ev::Seen(at, life, source, upto, facts) => self.seen(at, life, source, upto, *facts),
             Ev::Drbd(at, life) => self.tell_drbd(at, life),
             Ev::AllDrbd(at, life) => {
                 if self.life(at) == life {
@@ -394,6 +394,10 @@ impl World {
     pub fn start(&mut self, at: BoxId) {
         let machine = &self.boxes[at];
         let (true, None, Some(saved)) = (machine.on, &machine.mind, &machine.saved) else { return };
+        if machine.busy_until_ms > self.now_ms {
+            let delay = machine.busy_until_ms - self.now_ms + 1;
+            return self.after(delay, Ev::Start(at, self.boot(at)));
+        }
         let intent = Intent::from_records(saved.values().cloned());
         let report = Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -409,6 +413,7 @@ impl World {
             node,
             jobs: BTreeMap::new(),
             looking: BTreeMap::new(),
+            asked: BTreeMap::new(),
             drbd_untold: BTreeSet::new(),
             telling: false,
             wake_ms: u64::MAX,
@@ -418,7 +423,7 @@ impl World {
         self.wires_changed = true;
         self.take(at, Input::Tick);
         for source in [Source::Vgs, Source::Disks, Source::Conf] {
-            self.ask_to_look(at, source);
+            self.ask_to_look(at, source, 0);
         }
         self.tell_all_drbd(at);
     }
@@ -467,6 +472,7 @@ impl World {
         self.boxes[at].mounted = false;
         self.boxes[at].readers.clear();
         self.boxes[at].adjusted.clear();
+        self.boxes[at].busy_until_ms = 0;
         self.boots[at] += 1;
         self.kernels.power_off(at);
         self.wires_changed = true;
@@ -491,9 +497,9 @@ impl World {
             return;
         }
         match eye {
-            Eye::Vgs => self.ask_to_look(at, Source::Vgs),
-            Eye::Disks => self.ask_to_look(at, Source::Disks),
-            Eye::Conf => self.ask_to_look(at, Source::Conf),
+            Eye::Vgs => self.ask_to_look(at, Source::Vgs, 0),
+            Eye::Disks => self.ask_to_look(at, Source::Disks, 0),
+            Eye::Conf => self.ask_to_look(at, Source::Conf, 0),
             Eye::Drbd => self.tell_all_drbd(at),
         }
     }

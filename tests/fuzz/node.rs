@@ -11,7 +11,7 @@ use holdfast::core::{
     intent::{Change, Intent, Record, Stamp},
     message::Message,
     names::BoxName,
-    node::{Facts, Input, Node, Output},
+    node::{Facts, Input, Node, Output, Source},
     step::{Job, Step, StepClass, StepError},
 };
 
@@ -205,6 +205,10 @@ fn happen(run: &mut Run, mind: &mut Mind) {
         }
         3 => Input::LinkUp(sender(random, &mind.me)),
         4 => Input::LinkDown(sender(random, &mind.me)),
+        5 if random.one_in(2) => {
+            let source = *random.pick(&[Source::Disks, Source::Vgs, Source::Conf, Source::Counters]);
+            Input::Looked(source, u64::MAX)
+        }
         5 => Input::Facts(facts(random, mind)),
         6 if !mind.jobs.is_empty() => {
             let Job { lane, steps } = mind.jobs.swap_remove(random.below(mind.jobs.len()));

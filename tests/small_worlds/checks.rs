@@ -32,7 +32,7 @@ pub const CHECKS: [Check; 19] = [
     what_is_another_s_is_left_alone,
     a_first_copy_is_made_once,
     copies_are_called_equal_only_if_they_are,
-    lvs_grow_under_an_attached_replica_only,
+    lvs_grow_under_an_attached_replica_or_before_their_metadata,
     a_device_grows_when_all_can,
     primary_is_who_was_told,
     never_two_primaries,
@@ -323,7 +323,7 @@ fn copies_are_called_equal_only_if_they_are(case: &Case<'_>) -> Result<(), Strin
     })
 }
 
-fn lvs_grow_under_an_attached_replica_only(case: &Case<'_>) -> Result<(), String> {
+fn lvs_grow_under_an_attached_replica_or_before_their_metadata(case: &Case<'_>) -> Result<(), String> {
     case.each(|step| {
         let Step::GrowLv { lv, size } = step else { return Ok(()) };
         let now = case.lv_named(lv).map(|l| l.size);
@@ -331,6 +331,11 @@ fn lvs_grow_under_an_attached_replica_only(case: &Case<'_>) -> Result<(), String
         let Some((a, _)) = case.leg() else { return Err(format!("invariant 9: {step} without a leg")) };
         let version = case.report().drbd_version.ok_or("invariant 2: an LV grows for no DRBD")?;
         require(*size == conf::lv_size_for(a.size, version), 9, || format!("{step}, not as assigned"))?;
+        if case.lv_named(lv).is_some_and(|l| l.fresh) {
+            let made =
+                case.steps().iter().any(|step| matches!(step, Step::CreateMd { lv: of, .. } if of == lv));
+            return require(made, 9, || format!("{step}, and no metadata follows"));
+        }
         let attached =
             [DiskState::UpToDate, DiskState::Inconsistent, DiskState::Outdated, DiskState::Consistent];
         let disk = case.running().filter(|(_, d)| d.minor == a.minor).map(|(_, d)| d.disk);
@@ -404,8 +409,8 @@ fn rank(step: &Step) -> u8 {
         Step::RemoveConf { .. } => 2,
         Step::RemoveLv { .. } => 3,
         Step::CreateLv { .. } => 4,
-        Step::CreateMd { .. } => 5,
-        Step::GrowLv { .. } => 6,
+        Step::GrowLv { .. } => 5,
+        Step::CreateMd { .. } => 6,
         Step::WriteConf { .. } => 7,
         Step::Adjust { .. } => 8,
         Step::Seed { .. } | Step::Promote { .. } | Step::Demote { .. } | Step::Resize { .. } => 9,

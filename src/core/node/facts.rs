@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Facts, Node, Source};
+use super::{Facts, Node};
 use crate::core::{
     claim::Disk,
     drbd::{Counters, Resource},
@@ -24,7 +24,6 @@ impl Node {
     }
 
     fn disks(&mut self, disks: Known<BTreeMap<DiskName, Disk>>) -> bool {
-        self.lanes.observed(Source::Disks);
         let changed = self.mine().disks != disks;
         if changed {
             self.planned.claims_changed();
@@ -34,7 +33,6 @@ impl Node {
     }
 
     fn vgs(&mut self, vgs: Known<BTreeMap<PoolName, Vg>>) -> bool {
-        self.lanes.observed(Source::Vgs);
         let changed = self.mine().vgs != vgs;
         if changed {
             self.planned.all_changed();
@@ -44,7 +42,6 @@ impl Node {
     }
 
     fn conf(&mut self, conf: Known<BTreeMap<String, ConfFile>>) -> bool {
-        self.lanes.observed(Source::Conf);
         let changed = self.planned.facts_change(&self.reports[&self.me].conf, &conf);
         if changed {
             self.change_mine().conf = conf;
@@ -88,7 +85,6 @@ impl Node {
     }
 
     fn count(&mut self, counters: BTreeMap<u32, Counters>) -> bool {
-        self.lanes.observed(Source::Counters);
         self.counters = counters;
         let Known::Known(all) = &self.reports[&self.me].drbd else { return false };
         let counted = all.iter().filter_map(|(name, resource)| {

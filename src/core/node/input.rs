@@ -69,6 +69,8 @@ pub enum Input {
     },
     /// Something was observed.
     Facts(Facts),
+    /// All requests to look at it up to this number are answered: the look began after they were made.
+    Looked(Source, u64),
     /// A link to another member is up.
     LinkUp(BoxName),
     /// It is down.
@@ -133,8 +135,8 @@ pub enum Output {
     Founded,
     /// Take these steps.
     Run(Job),
-    /// Look at this again.
-    Observe(Source),
+    /// Look at this again. The number is larger than in any request before.
+    Observe(Source, u64),
     /// The members, whole.
     Members(Vec<Member>),
     /// What newcomers have to show.

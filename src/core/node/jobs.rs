@@ -47,8 +47,11 @@ impl Node {
                 drop(trouble.insert(lane.to_owned(), format!("{wedged}{step}: {error}")));
             }
         }
-        let sources = self.lanes.done(lane, steps, result.as_ref().err().map(|(_, e)| e.class), self.now_ms);
-        self.out.extend(sources.into_iter().map(Output::Observe));
+        let class = result.as_ref().err().map(|(_, e)| e.class);
+        self.newest_look += 1;
+        let (number, sources) =
+            (self.newest_look, self.lanes.done(lane, steps, class, self.now_ms, self.newest_look));
+        self.out.extend(sources.into_iter().map(|source| Output::Observe(source, number)));
         self.facts_changed = true;
     }
 
@@ -56,7 +59,8 @@ impl Node {
     pub(super) fn look_at_counters(&mut self) {
         if self.now_ms >= self.counted_ms + COUNT_EVERY_MS && self.planned.counts() {
             self.counted_ms = self.now_ms;
-            self.out.push(Output::Observe(Source::Counters));
+            self.newest_look += 1;
+            self.out.push(Output::Observe(Source::Counters, self.newest_look));
         }
     }
 

@@ -64,6 +64,8 @@ pub struct Node {
     leader: Option<BoxName>,
     lead: Lead,
     next_seq: u64,
+    /// The number of the newest request to look at something.
+    newest_look: u64,
     /// Requests that wait for room among the commits in flight.
     backlog: VecDeque<(Asker, Request)>,
     waiting: Vec<Waiting>,
@@ -100,6 +102,7 @@ impl Node {
             leader: None,
             lead: Lead::No,
             next_seq: 1,
+            newest_look: 0,
             backlog: VecDeque::new(),
             waiting: Vec::new(),
             expire_ms: u64::MAX,
@@ -144,6 +147,7 @@ impl Node {
             Input::Wish { ticket, about, request } => self.wish(ticket, about, request),
             Input::Refused { about, refusal } => self.keep_refusal(about, &refusal),
             Input::Facts(facts) => self.facts(facts),
+            Input::Looked(source, upto) => self.lanes.looked(source, upto),
             Input::LinkUp(name) => self.link_up(name),
             Input::LinkDown(name) => self.link_down(&name),
             Input::Message(from, message) => self.message(from, message),

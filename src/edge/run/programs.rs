@@ -3,6 +3,7 @@
 //! What must not go in: starting them (run.rs).
 
 use super::{Cmd, Recorder};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +60,7 @@ pub struct MissingProgram {
 pub struct Programs {
     paths: Vec<(Tool, PathBuf)>,
     recorder: Option<Arc<Recorder>>,
+    held: Option<Arc<File>>,
 }
 
 impl Programs {
@@ -70,12 +72,17 @@ impl Programs {
             paths.find(|path| path.is_file()).map(|path| (tool, path)).ok_or(MissingProgram { file, package })
         };
         let paths = Tool::ALL.into_iter().map(find).collect::<Result<_, _>>()?;
-        Ok(Programs { paths, recorder: None })
+        Ok(Programs { paths, recorder: None, held: None })
     }
 
     /// The same programs; what they say is recorded from now on.
     pub fn recorded_by(self, recorder: Recorder) -> Programs {
         Programs { recorder: Some(Arc::new(recorder)), ..self }
+    }
+
+    /// The same programs; each holds this file open, so that a later daemon can wait for them.
+    pub fn holding(self, held: Option<Arc<File>>) -> Programs {
+        Programs { held, ..self }
     }
 
     /// Where what is not said by a call is recorded.
@@ -91,6 +98,6 @@ impl Programs {
 
     /// A call of `tool`, to be given its arguments.
     pub fn cmd(&self, tool: Tool, deadline: Duration) -> Cmd {
-        Cmd::new(self.path(tool), deadline).recorded_by(self.recorder.clone())
+        Cmd::new(self.path(tool), deadline).recorded_by(self.recorder.clone()).holding(self.held.clone())
     }
 }
