@@ -209,8 +209,14 @@ impl Wanted {
         let mut intent = Intent::default();
         for (n, name) in boxes().into_iter().enumerate() {
             let address = format!("10.77.0.{}", n + 1).parse().unwrap();
+            let disk = DiskWish {
+                on: name.clone(),
+                ident: DiskIdent::new("disk1"),
+                name: DiskName::new("sdb").unwrap(),
+                pool: pool("main"),
+            };
             let member = Member { name, public_key: n.to_string().repeat(64), address };
-            intent.apply(&[Change::Put(Record::Member(member))]);
+            intent.apply(&[Change::Put(Record::Member(member)), Change::Put(Record::Disk(disk))]);
         }
         let a = assignment(nth, &order);
         let records =

@@ -134,7 +134,8 @@ fn a_command_that_outlives_its_daemon_is_waited_for() {
     let soon = Duration::from_millis(100);
     let held = wait_for_commands(&path, soon).unwrap();
     // What it starts lives on, as a command's own children do.
-    let cmd = Cmd::new("/bin/sh", Duration::from_secs(5)).args(["-c", "exec 3<&0; sleep 1 >/dev/null 2>&1 &"]);
+    let cmd =
+        Cmd::new("/bin/sh", Duration::from_secs(5)).args(["-c", "exec 3<&0; sleep 1 >/dev/null 2>&1 &"]);
     run(&cmd.holding(Some(held.unwrap()))).unwrap();
     assert!(wait_for_commands(&path, soon).unwrap().is_none());
     assert!(wait_for_commands(&path, Duration::from_secs(30)).unwrap().is_some());
