@@ -10,10 +10,7 @@ use std::{
     time::Instant,
 };
 
-use holdfast::sim::simulate::{self, Done, Failure};
-
-/// Commands in a run.
-const LENGTH: usize = 300;
+use holdfast::sim::simulate::{self, Done, Failure, LENGTH};
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -39,7 +36,7 @@ fn main() -> ExitCode {
                         Ok(done) => mine.add(done),
                         Err(failure) => {
                             stop.store(true, Ordering::Relaxed);
-                            *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+                            failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
                         }
                     }
                 }

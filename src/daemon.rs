@@ -400,7 +400,7 @@ impl Daemon {
             self.working += 1;
             let (host, events) = (Arc::clone(&self.edges.host), self.edges.events.clone());
             let worker = std::thread::Builder::new().name("worker".to_owned());
-            let lane = job.lane.clone();
+            let Job { lane, steps } = job.clone();
             let spawned = worker.spawn(move || {
                 let done = catch_unwind(AssertUnwindSafe(|| work(host.as_ref(), &job)));
                 // Without an end of it the lane would be taken for busy for ever.
@@ -411,6 +411,9 @@ impl Daemon {
             if let Err(error) = spawned {
                 log::error!("{lane}: no thread for its steps: {error}");
                 self.working -= 1;
+                let error = StepError { class: StepClass::Refused, text: format!("no thread: {error}") };
+                let result = steps.first().map(|step| (step.clone(), error)).map_or(Ok(()), Err);
+                self.post(Event::Node(Input::JobDone { lane, steps, result }));
             }
         }
     }

@@ -7,14 +7,13 @@ use std::{fs, path::Path};
 use holdfast::sim::{script, simulate};
 
 /// Commands in a run.
-const LENGTH: usize = 300;
 
 #[test]
 fn no_invariant_breaks_under_any_of_the_seeds() {
     let seeds = std::env::var("HOLDFAST_SEEDS").map_or(300, |text| text.parse().unwrap());
     let mut done = simulate::Done::default();
     for seed in 0..seeds {
-        match simulate::run(seed, LENGTH) {
+        match simulate::run(seed, simulate::LENGTH) {
             Ok(this) => done.add(this),
             Err(failure) => {
                 let failure = simulate::shrink(failure);

@@ -51,8 +51,8 @@ const EVENTS: usize = 1_024;
 
 /// Held open by every command: see `edge::run::wait_for_commands`.
 const COMMANDS: &str = "/run/holdfast/commands";
-/// Most commands are killed after a minute; systemd waits for the daemon for a minute and a half.
-const COMMANDS_WITHIN: Duration = Duration::from_secs(65);
+/// LVM and DRBD take seconds. Who takes longer may be wedged, and the box must not stay without a daemon for that.
+const COMMANDS_WITHIN: Duration = Duration::from_secs(20);
 
 /// Runs until SIGTERM or SIGINT.
 pub(super) fn run(args: &Args) -> Outcome {
@@ -78,11 +78,11 @@ pub(super) fn run(args: &Args) -> Outcome {
     let (events, queue) = sync_channel(EVENTS);
     // Its lock comes first: of two daemons the second ends here.
     let (store, local) = open_local(args, &events)?;
-    let held = wait_for_commands(Path::new(COMMANDS), COMMANDS_WITHIN)?;
-    if held.is_none() {
+    let (held, ended) = wait_for_commands(Path::new(COMMANDS), COMMANDS_WITHIN)?;
+    if !ended {
         log::warn!("commands of the daemon before this one still run after {} s", COMMANDS_WITHIN.as_secs());
     }
-    let programs = Arc::new(programs.holding(held));
+    let programs = Arc::new(programs.holding(Some(held)));
     let report = first_report(version);
     let now_s = report.since_s;
     let node = Node::new(local.identity.name.clone(), local.intent.clone(), local.founding, report, now_s);

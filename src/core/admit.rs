@@ -503,6 +503,12 @@ fn set_disk_pool(
                 Errno::NotSupported,
                 format!("{path} holds data of pool {pool}; this version cannot empty a disk"),
             ),
+            (Standing::Foreign(what), true) if what.contains("LVM2_member") => refuse(
+                Errno::Failed,
+                format!(
+                    "{path} may hold data of the pool that it was handed to: it is {what}, and LVM does not show it"
+                ),
+            ),
             (Standing::Unfit(why), true) => refuse(
                 Errno::Failed,
                 format!("{path} may hold data of the pool that it was handed to: {why}"),

@@ -362,20 +362,21 @@ pub fn leave(a: &Assignment, on: &BoxName, leg: Leg) -> Leave {
     }
 }
 
-/// The box that makes the first copy. Another only if that one says that it has no such pool (any more): one that does
-/// not answer may have made its copy, and it may be in use.
+/// The box that makes the first copy. Another only if that one's pool is gone for good: one that does not answer, or
+/// whose disks are late, may have made its copy, and it may be in use.
 fn choose_seed(world: &World<'_>, a: &mut Assignment) {
-    let has_pool = |name: &BoxName, leg: &Leg| {
-        let vgs = world.current(name)?.vgs.known()?;
-        Some(leg.pool.as_ref().is_some_and(|pool| vgs.contains_key(pool)))
+    let report_and_pool = |name: &BoxName| world.current(name).zip(a.legs.get(name)?.pool.as_ref());
+    let gone =
+        |name: &BoxName| report_and_pool(name).is_some_and(|(r, pool)| world.pool_is_gone(name, r, pool));
+    let has_pool = |name: &BoxName| {
+        report_and_pool(name).is_some_and(|(r, pool)| r.vgs.known().is_some_and(|vgs| vgs.contains_key(pool)))
     };
-    let leg = a.seed.as_ref().and_then(|seed| a.legs.get_key_value(seed));
-    if leg.is_some_and(|(name, leg)| a.born || has_pool(name, leg) != Some(false)) {
-        return;
-    }
-    let better = a.legs.iter().find(|(name, leg)| has_pool(name, leg) == Some(true));
-    let seed = better.map(|(name, _)| name).or_else(|| a.diskful().next()).cloned();
-    a.seed = seed;
+    let seed = match a.seed.as_ref().filter(|seed| a.legs.contains_key(*seed)) {
+        Some(seed) if a.born || !gone(seed) => return,
+        Some(_) => a.diskful().find(|name| has_pool(name)).cloned(),
+        None => a.diskful().next().cloned(),
+    };
+    a.seed = seed.or_else(|| a.seed.take());
 }
 
 /// Leaves whose box says that it has nothing left of them.

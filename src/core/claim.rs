@@ -1,7 +1,7 @@
 //! Whether a disk may be taken. Pure: two opinions and the kernel's facts in, one closed answer out.
 //!
 //! The default is "leave it alone": a disk is blank only if udev and an own probe of the device both find nothing, and
-//! nothing holds it (DESIGN, invariant 2).
+//! nothing holds it (invariant 2 in docs/architecture.md).
 
 use std::fmt;
 

@@ -19,7 +19,7 @@ use super::{
 pub const MINOR_FIRST: u32 = 1000;
 /// See [`MINOR_FIRST`].
 pub const PORT_FIRST: u16 = 7000;
-/// Where peers listen (DESIGN, section 7).
+/// Where peers listen.
 pub const PEER_PORT: u16 = 6999;
 /// The port of the meta resource; volumes have the ones below.
 pub const META_PORT: u16 = 7999;
@@ -27,7 +27,7 @@ pub const META_PORT: u16 = 7999;
 pub const META_MINOR: u32 = 999;
 /// The meta resource's name, as DRBD and LVM see it.
 pub const META_NAME: &str = "holdfast-meta";
-/// The meta resource's size in bytes (DESIGN, section 2).
+/// The meta resource's size in bytes.
 pub const META_SIZE: Size = Size(128 << 20);
 
 /// The cluster as a whole. One record.

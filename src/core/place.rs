@@ -37,6 +37,12 @@ impl<'a> World<'a> {
         self.reports.get(name)?.drbd_version
     }
 
+    /// The box's volume group of the pool is not there, and the operator gave it no disk that might bring it back.
+    pub fn pool_is_gone(&self, name: &BoxName, report: &Report, pool: &PoolName) -> bool {
+        let expected = self.intent.disks.values().any(|w| &w.on == name && &w.pool == pool);
+        !expected && report.vgs.known().is_some_and(|vgs| !vgs.contains_key(pool))
+    }
+
     /// Bytes that can still be promised on a box: free extents, less what assigned legs without an LV will take, less
     /// what legs still have to grow. None where that is not known.
     pub fn room(&self, name: &BoxName, pool: &PoolName) -> Option<Size> {

@@ -147,13 +147,9 @@ pub fn claims(here: &Here<'_>) -> Vec<Job> {
 /// disks away from the pool.
 fn may_be_cleared(here: &Here<'_>, leave: &Leave) -> bool {
     let vgs = here.report.vgs.known();
-    let expected =
-        |pool: &PoolName| here.world.intent.disks.values().any(|w| &w.on == here.me && &w.pool == pool);
-    leave
-        .leg
-        .pool
-        .as_ref()
-        .is_none_or(|pool| vgs.is_some_and(|vgs| vgs.contains_key(pool) || !expected(pool)))
+    leave.leg.pool.as_ref().is_none_or(|pool| {
+        vgs.is_some_and(|vgs| vgs.contains_key(pool)) || here.world.pool_is_gone(here.me, here.report, pool)
+    })
 }
 
 /// What is left to be done for it; None where that cannot be told. `named_anew`: this box has a leg of a resource of
@@ -168,10 +164,12 @@ fn take_leave(here: &Here<'_>, leave: &Leave, named_anew: bool) -> Option<Vec<St
     if removed && up.is_some_and(|up| up.peers.values().any(|peer| peer.role == Role::Primary)) {
         return None; // somebody opened it before it went: all replicas stay until it is closed
     }
-    if let Some(up) = up {
-        steps.push(Step::Down { resource: up.name.clone(), minor: leave.minor });
+    // While there is its file it may have come up since it was looked at.
+    let file = conf.contains_key(&leave.resource) && !named_anew;
+    if up.is_some() || file && !resources.contains_key(&leave.resource) {
+        steps.push(Step::Down { resource: leave.resource.clone(), minor: leave.minor });
     }
-    if conf.contains_key(&leave.resource) && !named_anew && !mutant::is("leave the file behind") {
+    if file && !mutant::is("leave the file behind") {
         steps.push(Step::RemoveConf { resource: leave.resource.clone() });
     }
     let lv = here.lvs_of(&leave.id, leave.leg.generation).into_iter().next();
@@ -202,14 +200,14 @@ fn build(here: &Here<'_>, a: &Assignment, leg: &Leg, crc: u32) -> Vec<Step> {
     let file = conf.get(&a.resource);
     let stale = file.is_none_or(|file| file.crc != crc);
     // The kernel may know nothing of what the file says: adjust failed, or was never begun.
-    let behind = stale || file.is_some_and(|file| !file.adjusted);
+    let behind = stale || here.current && file.is_some_and(|file| !file.adjusted);
     let resource = resources.get(&a.resource);
     let device = resource.and_then(|r| r.devices.get(&0));
     if device.is_some_and(|d| d.minor != a.minor) {
         return Vec::new(); // another volume had the name: its leave takes it down first
     }
     let name = a.resource.clone();
-    if behind && resource.is_some() && !here.current {
+    if stale && resource.is_some() && !here.current {
         return Vec::new(); // what runs may well be newer than what the own disk says
     }
     if behind && resource.is_some() && leaves_elsewhere(here, a).any(|leave| is_up_there(here, leave)) {
@@ -360,8 +358,8 @@ fn seed(here: &Here<'_>, a: &Assignment, device: &Device, resource: &Resource) -
             return None; // the same, and not linked
         }
         let failing = report.is_some_and(|r| r.trouble.contains_key(&lane(&a.resource)));
-        let pool_gone = leg.pool.as_ref().zip(report.and_then(|r| r.vgs.known()));
-        let pool_gone = pool_gone.is_some_and(|(pool, vgs)| !vgs.contains_key(pool));
+        let pool_gone = report.zip(leg.pool.as_ref());
+        let pool_gone = pool_gone.is_some_and(|(r, pool)| here.world.pool_is_gone(name, r, pool));
         if report.is_some() && !failing && !pool_gone && (!connected || lv.is_none_or(|lv| lv.fresh)) {
             return None; // it is about to come, or to say what it has
         }

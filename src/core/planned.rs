@@ -80,9 +80,15 @@ impl Planned {
         self.stale.all = true;
     }
 
-    /// Disks changed, or whose they are to be.
+    /// Disks changed.
     pub fn claims_changed(&mut self) {
         self.stale.claims = true;
+    }
+
+    /// What is expected to come back with a disk is otherwise now.
+    fn disks_wished(&mut self) {
+        self.stale.claims = true;
+        self.stale.all = true;
     }
 
     /// Another box's report changed, or whether it is current.
@@ -103,7 +109,7 @@ impl Planned {
                 Change::Put(Record::Assignment(a)) => self.assignment_changes(a),
                 Change::Put(Record::Volume(volume)) => self.volume_changes(intent, &volume.id),
                 Change::Put(Record::Leave(leave)) => self.resource_changed(&leave.resource),
-                Change::Put(Record::Disk(_)) => self.claims_changed(),
+                Change::Put(Record::Disk(_)) => self.disks_wished(),
                 Change::Put(Record::Member(_)) => self.intent_replaced(),
                 Change::Put(Record::Cluster(_) | Record::Pool(_) | Record::Group(_) | Record::Stamp(_)) => {}
                 Change::Delete(key) => self.record_goes(intent, key),
@@ -122,7 +128,7 @@ impl Planned {
             Some(("leave", _)) => {
                 intent.leaves.get(key).iter().for_each(|l| self.resource_changed(&l.resource));
             }
-            Some(("disk", _)) => self.claims_changed(),
+            Some(("disk", _)) => self.disks_wished(),
             Some(("member", _)) => self.intent_replaced(),
             Some(_) | None => {}
         }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The closed table of errors that a write, mkdir, rmdir or rename may answer (DESIGN: the tree, rule 13).
+/// The closed table of errors that a write, mkdir, rmdir or rename may answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Errno {
     /// EINVAL: a bad value.

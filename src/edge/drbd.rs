@@ -11,7 +11,7 @@ use std::{
     io::{self, ErrorKind, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread::sleep,
     time::Duration,
 };
@@ -64,12 +64,14 @@ pub struct Drbd {
     programs: Arc<Programs>,
     folder: PathBuf,
     notes: PathBuf,
+    /// Notes that could not be written.
+    kept: Mutex<BTreeMap<String, u32>>,
 }
 
 impl Drbd {
     /// With DRBD's programs as found at start, and files where its tools look for them.
     pub fn new(programs: Arc<Programs>) -> Self {
-        Self { programs, folder: PathBuf::from(FOLDER), notes: PathBuf::from(NOTES) }
+        Self { programs, folder: PathBuf::from(FOLDER), notes: PathBuf::from(NOTES), kept: Mutex::default() }
     }
 
     /// What DRBD sends no events for, by minor.
@@ -125,6 +127,7 @@ impl Drbd {
             Some(old) if old == text => return Ok(()),
             None | Some(_) => {}
         }
+        self.forget_note(resource).map_err(failed)?;
         replace(&path, text).map_err(failed)
     }
 
@@ -135,14 +138,32 @@ impl Drbd {
         if ours(&path).map_err(failed)?.is_none() {
             return Ok(());
         }
-        let _ = fs::remove_file(self.notes.join(resource)); // of a file that is not there it says nothing
+        self.forget_note(resource).map_err(failed)?;
         fs::remove_file(&path).and_then(|()| sync_folder(&path)).map_err(failed)
     }
 
     /// What adjust noted: it brought the kernel to the text with this checksum, in this life of the kernel.
     fn adjusted(&self, resource: &str, crc: u32) -> bool {
         let noted = fs::read_to_string(self.notes.join(resource));
-        noted.is_ok_and(|text| text == crc.to_string())
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(resource).copied();
+        kept == Some(crc) || noted.is_ok_and(|text| text == crc.to_string())
+    }
+
+    fn note(&self, resource: &str, crc: u32) {
+        let path = self.notes.join(resource);
+        let written = fs::create_dir_all(&self.notes).and_then(|()| fs::write(&path, crc.to_string()));
+        if let Err(error) = written {
+            log::warn!("{}: {error}", path.display());
+            self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(resource.to_owned(), crc);
+        }
+    }
+
+    fn forget_note(&self, resource: &str) -> io::Result<()> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(resource);
+        match fs::remove_file(self.notes.join(resource)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Writes metadata for a just created replica on `device`, whatever was there.
@@ -172,10 +193,8 @@ impl Drbd {
             }
         }
         call(&self.drbdadm(resource).args(["adjust", resource]))?;
-        let note = self.notes.join(resource);
-        fs::create_dir_all(&self.notes)
-            .and_then(|()| fs::write(&note, conf::crc(&text).to_string()))
-            .map_err(|error| system_error(&note.display().to_string(), &error))
+        self.note(resource, conf::crc(&text));
+        Ok(())
     }
 
     /// Makes the first copy UpToDate, if no copy is known that counts more.

@@ -13,7 +13,7 @@ use crate::core::{
 
 use super::{
     drbd::BoxId,
-    machine::{Eye, MetaStore, Running, StepFault, Unsaved},
+    machine::{DrbdEvent, Eye, MetaStore, StepFault, Unsaved},
     net::{Pair, TIMEOUT_MS, TIMEOUT_SPREAD_MS, pair},
     storage::failed,
     world::{Ev, World},
@@ -133,32 +133,30 @@ impl World {
         self.take(at, Input::Looked(source, upto));
     }
 
-    /// DRBD's events of what changed are on their way to the daemons.
+    /// DRBD's events of what changed are on their way to the daemons, each with what was so then.
     pub(super) fn spread_drbd(&mut self) {
         for (at, resource) in self.kernels.take_changed() {
-            let life = self.life(at);
-            let Some(mind) = self.boxes.get_mut(at).and_then(|m| m.mind.as_mut()) else { continue };
-            mind.drbd_untold.insert(resource);
-            if !std::mem::replace(&mut mind.telling, true) {
-                let delay = self.rng.within(2, 40) + self.boxes[at].stale_ms;
-                self.after(delay, Ev::Drbd(at, life));
-            }
+            let (life, soon) = (self.life(at), self.rng.within(2, 40));
+            let state = self.kernels.look(at, &resource);
+            let due_ms = self.now_ms + soon + self.boxes[at].stale_ms;
+            let Some(mind) = self.boxes[at].mind.as_mut() else { continue };
+            let due_ms = mind.drbd_events.back().map_or(due_ms, |last| due_ms.max(last.due_ms));
+            mind.drbd_events.push_back(DrbdEvent { due_ms, resource, state });
+            self.after(due_ms - self.now_ms, Ev::Drbd(at, life));
         }
     }
 
     pub(super) fn tell_drbd(&mut self, at: BoxId, life: u64) {
-        if self.life(at) != life {
-            return;
-        }
-        let Some(mind) = self.boxes[at].mind.as_mut() else { return };
-        mind.telling = false;
-        let untold = std::mem::take(&mut mind.drbd_untold);
-        if self.boxes[at].blind.contains(&Eye::Drbd) {
-            return;
-        }
-        for resource in untold {
-            let state = self.kernels.look(at, &resource);
-            self.take(at, Input::Facts(Facts::Resource(resource, state)));
+        while self.life(at) == life {
+            let now_ms = self.now_ms;
+            let Some(mind) = self.boxes[at].mind.as_mut() else { return };
+            if mind.drbd_events.front().is_none_or(|event| event.due_ms > now_ms) {
+                return;
+            }
+            let Some(event) = mind.drbd_events.pop_front() else { return };
+            if !self.boxes[at].blind.contains(&Eye::Drbd) {
+                self.take(at, Input::Facts(Facts::Resource(event.resource, event.state)));
+            }
         }
     }
 
@@ -166,11 +164,10 @@ impl World {
 
     fn start_job(&mut self, at: BoxId, job: Job) {
         let (life, boot, job) = (self.life(at), self.boot(at), Arc::new(job));
-        if let Some(mind) = self.boxes[at].mind.as_mut() {
-            let old = mind.jobs.insert(job.lane.clone(), Running { job: Arc::clone(&job), at: 0 });
-            if old.is_some() {
-                self.check.fail(5, format!("two jobs at once in lane {}", job.lane));
-            }
+        if let Some(mind) = self.boxes[at].mind.as_mut()
+            && !mind.jobs.insert(job.lane.clone())
+        {
+            self.check.fail(5, format!("two jobs at once in lane {}", job.lane));
         }
         let delay = self.duration(&job, 0);
         self.begin_step(at, delay, Ev::Step { at, life, boot, job, index: 0 });
@@ -182,7 +179,7 @@ impl World {
         self.after(delay_ms, step);
     }
 
-    /// As long as on a real machine, roughly (notes/drbd.md, E).
+    /// As long as on a real machine, roughly.
     fn duration(&mut self, job: &Job, index: usize) -> u64 {
         match job.steps.get(index) {
             Some(Step::WriteConf { .. } | Step::RemoveConf { .. }) | None => self.rng.within(1, 10),
@@ -218,9 +215,6 @@ impl World {
         let more = result.is_ok() && index + 1 < job.steps.len();
         if more {
             let delay = self.duration(job, index + 1);
-            if let Some(running) = self.boxes[at].mind.as_mut().and_then(|m| m.jobs.get_mut(&job.lane)) {
-                running.at = index + 1;
-            }
             let next = Ev::Step { at, life, boot, job: Arc::clone(job), index: index + 1 };
             return self.begin_step(at, delay, next);
         }
@@ -261,7 +255,10 @@ impl World {
                 Err(failed(StepClass::Refused, format!("{resource}.res is not ours: left alone")))
             }
             Step::WriteConf { resource, text } => {
-                machine.conf.insert(resource.clone(), text.clone());
+                let old = machine.conf.insert(resource.clone(), text.clone());
+                if old.as_ref() != Some(text) {
+                    machine.adjusted.remove(resource);
+                }
                 Ok(())
             }
             Step::RemoveConf { resource } => {

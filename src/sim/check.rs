@@ -1,4 +1,4 @@
-//! The invariants (DESIGN, section 5), checked on the model after everything that happens.
+//! The invariants (docs/architecture.md), checked on the model after what happens.
 //!
 //! What is checked is the world, not what a daemon believes: what lies on disks, what the kernels do, what was answered.
 //! The first that breaks ends the run.
@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::{
+    drbd::Role,
     intent::{Assignment, Change, META_NAME, Place, Record, Stamp, Volume},
     names::{BoxName, VolumeId},
     refusal::{Errno, Refusal},
@@ -30,7 +31,7 @@ const SUSPENDED_MAX_MS: u64 = 30_000;
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
-    /// Its number in the design.
+    /// Its number in docs/architecture.md.
     pub invariant: u8,
     /// What was seen.
     pub text: String,
@@ -431,12 +432,8 @@ impl World {
         })
     }
 
-    /// All disks that a volume's replicas lie on were there all the time: nothing excuses a copy that is missing.
-    pub fn healthy(&self, id: &VolumeId) -> bool {
-        !self.check.excused.contains(id)
-    }
-
-    /// Every volume is built, and all its copies on other disks are good and can be used.
+    /// Every volume is built, and all its copies on other disks are good and can be used. With 8.4 none is Primary there:
+    /// its stale copy might be made Primary again before it meets the good one, which only votes can forbid.
     pub(super) fn can_spare(&self, at: BoxId, drive: usize) -> bool {
         let hit =
             |on: BoxId, lv: &LogicalVolume| on == at && lv.on.iter().any(|(number, _)| *number == drive);
@@ -447,11 +444,13 @@ impl World {
         assignments(&self.check.durable).all(|a| {
             let fine = self.replicas(&a.id).filter(|(on, lv)| hit(*on, lv) || good(&a.id, *on, lv)).count();
             let spared = self.replicas(&a.id).any(|(on, lv)| !hit(on, lv));
-            fine >= a.diskful().count() && spared
+            let role = self.kernels.used(at, &a.resource).map(|used| used.role);
+            let primary = !self.version.is_9() && role == Some(Role::Primary);
+            fine >= a.diskful().count() && spared && !primary
         })
     }
 
-    /// A disk died or went: what had its last good copy there is lost, and nobody's fault.
+    /// A disk is blank all of a sudden: what had its last good copy there is lost, and nobody's fault.
     pub(super) fn excuse(&mut self) {
         let lost: Vec<VolumeId> = assignments(&self.check.durable)
             .filter(|a| !self.replicas(&a.id).any(|(_, lv)| !lv.fresh && self.is_good(&a.id, lv.backing)))

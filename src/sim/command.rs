@@ -135,7 +135,8 @@ impl Command {
     /// Reads one line. The error is a sentence.
     pub fn parse(line: &str) -> Result<Self, String> {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        Self::from_words(&words).ok_or_else(|| format!("{line:?} is no command here: see docs/testing.md"))
+        Self::from_words(&words)
+            .ok_or_else(|| format!("{line:?} is no command here: `help` in `holdfast sandbox` lists them"))
     }
 
     fn from_words(words: &[&str]) -> Option<Self> {

@@ -1,16 +1,13 @@
 //! One model box: its power, its disks, what its system disk holds, and the daemon while it runs.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::core::{
     conf,
+    drbd::Resource,
     intent::{Change, Record, Txn},
     names::BoxName,
     node::{Node, Source},
-    step::Job,
 };
 
 use super::storage::Storage;
@@ -27,7 +24,7 @@ pub enum StepFault {
     After,
 }
 
-/// What a source says of itself, besides the truth.
+/// A source that can be made invisible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Eye {
     /// LVM.
@@ -38,6 +35,16 @@ pub enum Eye {
     Conf,
     /// DRBD's events.
     Drbd,
+}
+
+/// What an event of DRBD says.
+pub struct DrbdEvent {
+    /// When the daemon hears of it.
+    pub due_ms: u64,
+    /// What it is about.
+    pub resource: String,
+    /// What was so when it was sent.
+    pub state: Option<Resource>,
 }
 
 /// A box.
@@ -91,31 +98,20 @@ pub enum Unsaved {
 pub struct Mind {
     /// What decides.
     pub node: Node,
-    /// Jobs under way, by lane.
-    pub jobs: BTreeMap<String, Running>,
+    /// Lanes with a job under way.
+    pub jobs: BTreeSet<String>,
     /// Sources that are being looked at; true: and once more after that.
     pub looking: BTreeMap<Source, bool>,
     /// The newest request to look at it.
     pub asked: BTreeMap<Source, u64>,
-    /// Resources whose state changed and was not told yet.
-    pub drbd_untold: BTreeSet<String>,
-    /// An event tells them.
-    pub telling: bool,
+    /// DRBD's events on their way, in order.
+    pub drbd_events: VecDeque<DrbdEvent>,
     /// When it wants to be woken.
     pub wake_ms: u64,
     /// The store on the meta resource.
     pub store: MetaStore,
     /// Whom it knows as members.
     pub members: BTreeSet<BoxName>,
-}
-
-/// A job under way.
-#[derive(Debug)]
-pub struct Running {
-    /// What it is.
-    pub job: Arc<Job>,
-    /// The step that is being taken.
-    pub at: usize,
 }
 
 /// The leader's store.

@@ -5,8 +5,6 @@ use crate::core::mutant;
 
 /// Found within so many runs, or the invariant is not being checked.
 const SEEDS: u64 = 500;
-/// Commands in a run.
-const LENGTH: usize = 300;
 
 /// The broken rule, and the invariants that it breaks.
 const MUTANTS: [(&str, &[u8]); 11] = [
@@ -30,8 +28,9 @@ fn each_broken_rule_is_found_and_each_invariant_finds_one() {
     for (name, breaks) in MUTANTS {
         mutant::set(name);
         for invariant in breaks {
-            let broken =
-                |seed| simulate::run(seed, LENGTH).err().filter(|f| f.broken.invariant == *invariant);
+            let broken = |seed| {
+                simulate::run(seed, simulate::LENGTH).err().filter(|f| f.broken.invariant == *invariant)
+            };
             let Some(failure) = (0..SEEDS).find_map(broken) else {
                 panic!("{name}: invariant {invariant} did not break in {SEEDS} runs")
             };

@@ -426,7 +426,7 @@ impl World {
         }
     }
 
-    /// A box takes itself for the leader, though it is not: it opens what its own replica of the store holds.
+    /// A box takes itself for the leader, though it is not: it begins from what it knows itself.
     fn usurp(&mut self, at: BoxId) {
         let Some(mind) = self.boxes[at].mind.as_mut() else { return };
         if !matches!(mind.store, MetaStore::Closed) {

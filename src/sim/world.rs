@@ -5,7 +5,7 @@
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque},
     sync::Arc,
 };
 
@@ -411,11 +411,10 @@ impl World {
         machine.life += 1;
         machine.mind = Some(Mind {
             node,
-            jobs: BTreeMap::new(),
+            jobs: BTreeSet::new(),
             looking: BTreeMap::new(),
             asked: BTreeMap::new(),
-            drbd_untold: BTreeSet::new(),
-            telling: false,
+            drbd_events: VecDeque::new(),
             wake_ms: u64::MAX,
             store: MetaStore::Closed,
             members: BTreeSet::new(),
@@ -441,7 +440,7 @@ impl World {
             Known::Known(self.kernels.look_all(at))
         };
         if let Some(mind) = self.boxes[at].mind.as_mut() {
-            mind.drbd_untold.clear();
+            mind.drbd_events.clear();
         }
         self.take(at, Input::Facts(Facts::Drbd(facts)));
     }

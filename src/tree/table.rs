@@ -1,4 +1,4 @@
-//! The one table of all files and directories (DESIGN: the tree, rule 16).
+//! The one table of all files and directories.
 //!
 //! A path's segments are names of the daemon or, where the word is one of [`SLOTS`], users' names; a directory has only
 //! one of the two kinds in it (rule 14). To add a file, add a row; everything else follows from it.

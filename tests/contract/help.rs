@@ -86,10 +86,17 @@ pub fn take(b: &dyn Bench, step: &Step) -> Result<(), StepError> {
     result
 }
 
-/// It is well, both times; the second time nothing is done.
+/// LVs and files, as they are seen.
+fn seen(b: &dyn Bench) -> String {
+    format!("{:?} {:?}", b.host().observe(Source::Vgs), b.host().observe(Source::Conf))
+}
+
+/// It is well, both times; the second time nothing is done to LVs and files.
 pub fn twice(b: &dyn Bench, step: Step) {
     take(b, &step).unwrap();
+    let once = seen(b);
     take(b, &step).unwrap();
+    assert_eq!(seen(b), once, "{step} did something the second time");
 }
 
 /// The same; but what closed it a moment ago, or udev, may have it open still.

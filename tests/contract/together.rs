@@ -11,8 +11,8 @@ use super::{
     Bench,
     help::{
         DB, MIB, MINOR, SIZE, adjust, assignment, claim, create, create_md, db_lv, demote, device,
-        device_size, disk, down, found, grow, lv, lv_ref, lv_size, pool, promote, refused, remove,
-        remove_conf, resize, standing, take, text, twice, twice_when_closed, until, vg, write_conf,
+        device_size, disk, down, found, grow, lv, lv_ref, lv_size, promote, refused, remove, remove_conf,
+        resize, standing, take, text, twice, twice_when_closed, until, vg, write_conf,
     },
 };
 
@@ -314,7 +314,6 @@ pub fn one_box_goes_while_the_other_is_used(all: &Boxes<'_>) {
 pub fn a_replica_that_comes_later_is_filled(all: &Boxes<'_>) {
     let b = all.b;
     let lv = lv_ref("late.0");
-    assert_eq!(lv.pool, pool());
     if all.part.is_diskful() {
         all.make_replica(&lv, LATE, LATE_MINOR, LATE_SIZE);
     }

@@ -88,7 +88,6 @@ fn report(random: &mut Random) -> (Vec<Vg>, Value) {
     (vgs, json!({"report": sections}))
 }
 
-/// Unlike its text it is checked: no field that is needed is read from anywhere else.
 fn expected(vgs: &[Vg]) -> VgReport {
     let mut report = VgReport::default();
     for vg in vgs {

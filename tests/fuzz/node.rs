@@ -22,7 +22,7 @@ use crate::{
     tree_world as world,
 };
 
-/// DESIGN, the tree, rule 7, and a second for the clock's tick.
+/// A write is answered in 10 s; and a second for the clock's tick.
 const ANSWERED_WITHIN_MS: u64 = 11_000;
 
 struct Mind {

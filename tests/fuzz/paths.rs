@@ -9,7 +9,7 @@ use holdfast::{
 
 use crate::{make, random::Random, runs::runs, tree_world as world, values::check_refusal};
 
-/// Files that may have more than one line (DESIGN, the tree, rule 3).
+/// Files that may have more than one line.
 const TABLES: [&str; 6] = ["README", "status", "health", "errors", "debug/plan", "debug/counters"];
 
 /// Every path of the tree.

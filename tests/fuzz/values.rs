@@ -122,7 +122,7 @@ fn wanting(view: &View, intent: Intent) -> View {
     View { intent: intent.into(), ..view.clone() }
 }
 
-/// DESIGN, the tree, rules 2 and 4: the file reads what was asked, and that may be written again and changes nothing.
+/// The file reads what was asked, and that may be written again and changes nothing.
 fn reads_back(view: &View, path: &str, wish: &Wish) {
     let after = wanting(view, granted(view, wish));
     let text = tree::read(&after, path).unwrap();

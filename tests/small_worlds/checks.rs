@@ -1,5 +1,5 @@
 //! What has to hold of every plan, whatever the state it was made from: one small function each. The number in a message
-//! is that of the invariant in docs and design; 0 is what plans promise by themselves.
+//! is that of the invariant in docs/architecture.md; 0 is what plans promise by themselves.
 
 use holdfast::core::{
     conf,
@@ -197,8 +197,8 @@ fn only_what_leaves_is_taken_down(case: &Case<'_>) -> Result<(), String> {
         let kept = case.leg().is_some_and(|(a, _)| a.minor == *minor);
         require(!kept, 5, || format!("{step}, and an assignment names it"))?;
         let up = case.report().resource(resource);
-        require(up.is_some_and(|r| r.devices.values().all(|d| d.minor == *minor)), 5, || {
-            format!("{step}, which is another's or not there")
+        require(up.is_none_or(|r| r.devices.values().all(|d| d.minor == *minor)), 5, || {
+            format!("{step}, which is another's")
         })?;
         let removed = leave.is_some_and(|l| !case.here.world.intent.assignments.contains_key(&l.id));
         let used = up.is_some_and(|r| r.peers.values().any(|p| p.role == Role::Primary));
@@ -441,12 +441,12 @@ fn what_is_right_is_left_alone(case: &Case<'_>) -> Result<(), String> {
     })
 }
 
-/// A leave whose box says that nothing is left is forgotten, and its numbers are given away.
 /// A file with this text, and the kernel brought to it.
 pub fn adjusted_to(text: &str) -> ConfFile {
     ConfFile { crc: conf::crc(text), adjusted: true }
 }
 
+/// A leave whose box says that nothing is left is forgotten, and its numbers are given away.
 fn what_is_called_gone_is_gone(case: &Case<'_>) -> Result<(), String> {
     let report = case.report();
     for key in &case.part.cleared {

@@ -139,7 +139,7 @@ impl Machine {
             Step::Promote { .. } => self.up()?.role = Role::Primary,
             Step::Demote { .. } => self.up()?.role = Role::Secondary,
             Step::Resize { .. } => self.device()?.size_kib = self.a()?.size.0 / 1024,
-            Step::Down { resource, .. } => drop(self.resources()?.remove(resource)?),
+            Step::Down { resource, .. } => drop(self.resources()?.remove(resource)),
             Step::RemoveConf { resource } => drop(self.conf()?.remove(resource)?),
             Step::RemoveLv { lv } => {
                 self.lv(lv)?;

@@ -8,11 +8,8 @@ use holdfast::core::{
 use crate::{
     ground::*,
     plans::plan_and_check,
-    states::{CONNECTING, GOOD, PLAIN, TO_PRIMARY, link, there},
+    states::{CONNECTING, DISK, GOOD, PLAIN, TO_PRIMARY, VOTE, link, there},
 };
-
-const DISK: Seat = Seat::Replica;
-const VOTE: Seat = Seat::Voter;
 
 fn planned(order: Order, facts: Facts) -> Vec<String> {
     plan_and_check(&Wanted::new(Nth(0), order), &facts).iter().map(Step::to_string).collect()

@@ -1,8 +1,7 @@
 //! One box's mind: a state machine without clock, threads or I/O. What happens goes in as [`Input`], what is to be done
 //! comes out as [`Output`]; the daemon only carries both.
 //!
-//! It keeps the five kinds of state apart (DESIGN, section 1): wishes and assignments are the [`Intent`], observations
-//! the reports, plans are made anew whenever something changed, and the [`View`] is made from all of it.
+//! It keeps the five kinds of state apart: wishes and assignments are the [`Intent`], observations the reports, plans are made anew whenever something changed, and the [`View`] is made from all of it.
 //!
 //! | where | what |
 //! |---|---|

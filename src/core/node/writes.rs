@@ -11,7 +11,7 @@ use crate::core::{
     wish::Request,
 };
 
-/// A write waits for its commit so long (DESIGN, the tree, rule 7).
+/// A write waits for its commit so long.
 const ANSWER_WITHIN_MS: u64 = 10_000;
 /// A write waits so long for a leader to be there.
 const LEADER_WITHIN_MS: u64 = 2_000;

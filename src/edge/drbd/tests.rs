@@ -14,7 +14,7 @@ fn drbd(name: &str) -> Option<Drbd> {
     let folder = std::env::temp_dir().join(format!("holdfast-drbd-{name}-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     let notes = folder.join("notes");
-    Some(Drbd { programs, folder, notes })
+    Some(Drbd { programs, folder, notes, kept: Mutex::default() })
 }
 
 #[test]

@@ -15,21 +15,27 @@ use std::{
 
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// Waits until no command of a daemon before this one runs, at most `limit`; the file is for the commands of this one.
-/// `None` if some still run then: nothing can be said of what they do, and nothing of this daemon's either.
-pub fn wait_for_commands(path: &Path, limit: Duration) -> io::Result<Option<Arc<File>>> {
+/// Waits until no command of a daemon before this one runs, at most `limit`: then a new file takes the old one's place,
+/// and false says that some still run. The file is for the commands of this daemon. Only one daemon may do this at a time.
+pub fn wait_for_commands(path: &Path, limit: Duration) -> io::Result<(Arc<File>, bool)> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+    let open = || OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path);
+    let file = open()?;
     let deadline = Instant::now() + limit;
     loop {
         match file.try_lock() {
-            Ok(()) => return Ok(Some(Arc::new(file))),
+            Ok(()) => return Ok((Arc::new(file), true)),
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                 std::thread::sleep(LOOK_AGAIN_AFTER);
             }
-            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::WouldBlock) => {
+                fs::remove_file(path)?;
+                let file = open()?;
+                file.try_lock()?;
+                return Ok((Arc::new(file), false));
+            }
             Err(TryLockError::Error(error)) => return Err(error),
         }
     }

@@ -132,12 +132,14 @@ fn a_failed_calls_secret_is_not_repeated() {
 fn a_command_that_outlives_its_daemon_is_waited_for() {
     let path = std::env::temp_dir().join(format!("holdfast-held-{}", std::process::id()));
     let soon = Duration::from_millis(100);
-    let held = wait_for_commands(&path, soon).unwrap();
+    let started = Instant::now();
+    let (held, ended) = wait_for_commands(&path, soon).unwrap();
+    assert!(ended);
     // What it starts lives on, as a command's own children do.
     let cmd =
         Cmd::new("/bin/sh", Duration::from_secs(5)).args(["-c", "exec 3<&0; sleep 1 >/dev/null 2>&1 &"]);
-    run(&cmd.holding(Some(held.unwrap()))).unwrap();
-    assert!(wait_for_commands(&path, soon).unwrap().is_none());
-    assert!(wait_for_commands(&path, Duration::from_secs(30)).unwrap().is_some());
+    run(&cmd.holding(Some(held))).unwrap();
+    assert!(wait_for_commands(&path, Duration::from_secs(30)).unwrap().1, "it ended and nobody noticed");
+    assert!(started.elapsed() > Duration::from_millis(900), "nobody waited for it");
     std::fs::remove_file(&path).unwrap();
 }

@@ -98,13 +98,13 @@ impl Cluster {
         if node.openers > 0 && !force {
             return Err(HELD_OPEN);
         }
-        self.step_down(at, force, world);
+        self.step_down(at, force);
         self.settle(world);
         Ok(())
     }
 
     /// What the state change does; `settle` is to follow.
-    pub(super) fn step_down(&mut self, at: BoxId, force: bool, _world: &mut World) {
+    pub(super) fn step_down(&mut self, at: BoxId, force: bool) {
         let Some(node) = self.nodes.get_mut(&at) else { return };
         node.role = Role::Secondary;
         node.auto_promoted = false;

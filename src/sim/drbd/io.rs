@@ -36,7 +36,7 @@ impl Cluster {
         let demote = node.auto_promoted && node.role == Role::Primary;
         let was_forced = std::mem::take(&mut node.fail_io);
         if demote {
-            self.step_down(at, false, world);
+            self.step_down(at, false);
         }
         if demote || was_forced {
             self.settle(world);

@@ -8,7 +8,7 @@ use super::{
     acts::Answer,
     adjust::Wanted,
     cluster::{Cluster, World},
-    disk::{Disks, JUST_CREATED, Md},
+    disk::{Disks, Md},
     res,
     types::{BackingId, BoxId, IoError, OpenError, ReplicaView, UseView, Version},
     versions::Versions,
@@ -57,11 +57,6 @@ impl Kernels {
             last_id: 0x100,
         };
         Self { world, names: BTreeMap::new(), clusters: Vec::new(), told: Vec::new() }
-    }
-
-    /// Sets how fast a resync goes; to be called before there is one.
-    pub fn set_resync_speed(&mut self, kib_per_s: u64) {
-        self.world.kib_per_s = kib_per_s.max(1);
     }
 
     /// A new LV: zeroes, no metadata.
@@ -389,11 +384,8 @@ impl Kernels {
         let cluster = backing.attached.and_then(|(index, at)| Some((self.clusters.get(index)?, at)));
         Some(ReplicaView {
             content: backing.content,
-            consistent: md.consistent,
             up_to_date: md.up_to_date,
-            just_created: md.current == JUST_CREATED,
             attached: cluster.map(|(cluster, at)| (at, cluster.name.clone())),
-            disk: cluster.and_then(|(cluster, at)| cluster.nodes.get(&at)).map(|node| node.disk),
         })
     }
 

@@ -177,8 +177,8 @@ impl Cluster {
                 return self.give_up(a, b, world);
             }
             Shake::Retry => {
-                self.force_suspended(a, world);
-                self.force_suspended(b, world);
+                self.force_suspended(a);
+                self.force_suspended(b);
                 return self.try_later(a, b, world);
             }
             Shake::NoSync | Shake::Sync { .. } | Shake::Outdate(_) => {}
@@ -224,10 +224,10 @@ impl Cluster {
     }
 
     /// `on-suspended-primary-outdated force-secondary`
-    fn force_suspended(&mut self, at: BoxId, world: &mut World) {
+    fn force_suspended(&mut self, at: BoxId) {
         let Some(node) = self.nodes.get(&at) else { return };
         if node.options.force_secondary && node.suspended_since.is_some() && node.role == Role::Primary {
-            self.step_down(at, true, world);
+            self.step_down(at, true);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the model is asked and told.
 
-use crate::core::drbd::{DiskState, Role};
+use crate::core::drbd::Role;
 
 /// Index of a box.
 pub type BoxId = usize;
@@ -44,16 +44,10 @@ pub enum IoError {
 pub struct ReplicaView {
     /// What it holds. While it is the target of a sync: what it held before.
     pub content: Version,
-    /// Its metadata says that it is consistent.
-    pub consistent: bool,
     /// Its metadata says that it is consistent and was not outdated.
     pub up_to_date: bool,
-    /// Its metadata says that nothing was ever on it.
-    pub just_created: bool,
     /// Where it is attached, and to which resource.
     pub attached: Option<(BoxId, String)>,
-    /// The state of the disk, where it is attached.
-    pub disk: Option<DiskState>,
 }
 
 /// How a resource is used on one box.
