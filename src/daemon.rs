@@ -404,15 +404,17 @@ impl Daemon {
             let spawned = worker.spawn(move || {
                 let done = catch_unwind(AssertUnwindSafe(|| work(host.as_ref(), &job)));
                 // Without an end of it the lane would be taken for busy for ever.
-                let result = done.unwrap_or_else(|_| panicked(&job)).map_or(Ok(()), Err);
+                let why = "a bug in holdfast ended it; the log says where";
+                let result = done.unwrap_or_else(|_| failed_at_first(&job.steps, why.to_owned()));
+                let result = result.map_or(Ok(()), Err);
                 drop(events.send(Event::Node(Input::JobDone { lane: job.lane, steps: job.steps, result })));
                 drop(events.send(Event::WorkerFree));
             });
             if let Err(error) = spawned {
                 log::error!("{lane}: no thread for its steps: {error}");
                 self.working -= 1;
-                let error = StepError { class: StepClass::Refused, text: format!("no thread: {error}") };
-                let result = steps.first().map(|step| (step.clone(), error)).map_or(Ok(()), Err);
+                let text = format!("no thread could be started for it: {error}");
+                let result = failed_at_first(&steps, text).map_or(Ok(()), Err);
                 self.post(Event::Node(Input::JobDone { lane, steps, result }));
             }
         }
@@ -432,10 +434,9 @@ impl Daemon {
 }
 
 /// The answer for a worker with a bug: its steps are looked at and tried again like others that failed.
-fn panicked(job: &Job) -> Option<(Step, StepError)> {
-    let text = "a bug in holdfast ended it; the log says where".to_owned();
-    let error = StepError { class: StepClass::Refused, text };
-    job.steps.first().map(|step| (step.clone(), error))
+/// A job of which no step is known to be done.
+fn failed_at_first(steps: &[Step], text: String) -> Option<(Step, StepError)> {
+    steps.first().map(|step| (step.clone(), StepError { class: StepClass::Refused, text }))
 }
 
 /// Takes a job's steps in order; the first that fails ends it and is returned.

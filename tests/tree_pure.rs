@@ -15,27 +15,7 @@ use holdfast::{
     },
     tree::{self, Kind},
 };
-use tree_world as world;
-
-/// Every path of the tree, directories before what is in them.
-fn walk(view: &View) -> Vec<(String, Kind)> {
-    let mut all = vec![(String::new(), Kind::Dir)];
-    let mut at = 0;
-    while at < all.len() {
-        let (path, kind) = all[at].clone();
-        if kind == Kind::Dir {
-            let entries = tree::list(view, &path).unwrap_or_else(|| panic!("{path} cannot be listed"));
-            let inside = entries.into_iter().map(|entry| {
-                let path = if path.is_empty() { entry.name } else { format!("{path}/{}", entry.name) };
-                (path, entry.kind)
-            });
-            let inside: Vec<_> = inside.collect();
-            all.splice(at + 1..at + 1, inside);
-        }
-        at += 1;
-    }
-    all
-}
+use tree_world::{self as world, walk};
 
 fn text(view: &View, path: &str) -> String {
     String::from_utf8(tree::read(view, path).unwrap_or_else(|| panic!("no {path}"))).unwrap()

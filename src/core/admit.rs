@@ -214,22 +214,21 @@ fn check_replicas(world: &World<'_>, me: &BoxName, replicas: u8) -> Result<DrbdV
 
 /// The same for a volume, whose number of replicas may be nobody's word but that of its place.
 fn check_replicas_of(world: &World<'_>, me: &BoxName, new: &Volume) -> Result<DrbdVersion, Refusal> {
-    let checked = check_replicas(world, me, world.intent.replicas_of(new));
-    match (&new.place, world.drbd(me)) {
-        (Place::Boxes(boxes), Some(drbd)) if new.replicas.is_none() && boxes.len() > replicas_max(drbd) => {
-            refuse(
-                Errno::NotSupported,
-                format!(
-                    "place \"{}\" names {} boxes, and each would get a replica: DRBD {drbd} can do at most {max} here; \
-                     name {max} or fewer, or write {max} into replicas first",
-                    words(boxes.iter()),
-                    boxes.len(),
-                    max = replicas_max(drbd)
-                ),
-            )
-        }
-        _ => checked,
+    if let (Place::Boxes(boxes), None, Some(drbd)) = (&new.place, new.replicas, world.drbd(me))
+        && boxes.len() > replicas_max(drbd)
+    {
+        return refuse(
+            Errno::NotSupported,
+            format!(
+                "place \"{}\" names {} boxes, and each would get a replica: DRBD {drbd} can do at most {max} here; \
+                 name {max} or fewer, or write {max} into replicas first",
+                words(boxes.iter()),
+                boxes.len(),
+                max = replicas_max(drbd)
+            ),
+        );
     }
+    check_replicas(world, me, world.intent.replicas_of(new))
 }
 
 fn change_volume(
@@ -506,12 +505,16 @@ fn set_disk_pool(
             (Standing::Foreign(what), true) if what.contains("LVM2_member") => refuse(
                 Errno::Failed,
                 format!(
-                    "{path} may hold data of the pool that it was handed to: it is {what}, and LVM does not show it"
+                    "{path} may hold data of the pool that it was handed to and stays there: it is {what}, and LVM does \
+                     not show it; see what `vgs` and `pvs` say on {on}"
                 ),
             ),
             (Standing::Unfit(why), true) => refuse(
                 Errno::Failed,
-                format!("{path} may hold data of the pool that it was handed to: {why}"),
+                format!(
+                    "{path} may hold data of the pool that it was handed to and stays there: {why}; try again when it \
+                     can be read"
+                ),
             ),
             (_, true) => Ok(vec![Change::Delete(key)]),
             (_, false) => Ok(Txn::new()),

@@ -171,9 +171,8 @@ pub fn assign_volume(world: &World<'_>, volume: &Volume, drbd: DrbdVersion) -> R
     }
     // A voter comes and goes by itself: each new leg has to be there before the next change.
     let joins = old.is_some_and(|old| a.diskful().count() > old.diskful().count());
-    let leaves = if may_join && !joins { mind_voter(world, &mut a, drbd) } else { Vec::new() };
+    let mut leaves = if may_join && !joins { mind_voter(world, &mut a, drbd) } else { Vec::new() };
     choose_seed(world, &mut a);
-    let mut leaves = leaves;
     if mutant::is("drop a leg that is needed") && a.born && old.is_some_and(|old| !old.born) {
         let dropped = a.diskful().last().cloned();
         let gone = dropped.and_then(|name| Some((a.legs.remove(&name)?, name)));

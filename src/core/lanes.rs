@@ -96,9 +96,10 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(name) else { return BTreeSet::new() };
         lane.running = false;
         lane.wedged = failed == Some(StepClass::Wedged);
-        lane.awaits = steps.iter().flat_map(touched).map(|source| (*source, request)).collect();
+        lane.awaits =
+            steps.iter().flat_map(|step| touched(step).0).map(|source| (*source, request)).collect();
         lane.remember(now_ms);
-        if steps.iter().any(drbd_tells) {
+        if steps.iter().any(|step| touched(step).1) {
             lane.drbd_until_ms = now_ms + DRBD_WITHIN_MS;
         }
         lane.awaits.keys().copied().collect()
@@ -178,21 +179,17 @@ impl Lanes {
     }
 }
 
-/// An event follows.
-fn drbd_tells(step: &Step) -> bool {
-    matches!(step, Step::Adjust { .. }) || touched(step).is_empty()
-}
-
-/// What a step changes, as far as it has to be looked at: DRBD tells by itself.
-fn touched(step: &Step) -> &'static [Source] {
+/// What a step changes: what has to be looked at, and whether an event of DRBD follows.
+fn touched(step: &Step) -> (&'static [Source], bool) {
     match step {
-        Step::ClaimDisk { .. } => &[Source::Vgs, Source::Disks],
+        Step::ClaimDisk { .. } => (&[Source::Vgs, Source::Disks], false),
         Step::CreateLv { .. } | Step::CreateMd { .. } | Step::GrowLv { .. } | Step::RemoveLv { .. } => {
-            &[Source::Vgs]
+            (&[Source::Vgs], false)
         }
-        Step::WriteConf { .. } | Step::RemoveConf { .. } | Step::Adjust { .. } => &[Source::Conf],
-        Step::Resize { .. } => &[Source::Counters],
-        Step::Seed { .. } | Step::Promote { .. } | Step::Demote { .. } | Step::Down { .. } => &[],
+        Step::WriteConf { .. } | Step::RemoveConf { .. } => (&[Source::Conf], false),
+        Step::Adjust { .. } => (&[Source::Conf], true),
+        Step::Resize { .. } => (&[Source::Counters], false),
+        Step::Seed { .. } | Step::Promote { .. } | Step::Demote { .. } | Step::Down { .. } => (&[], true),
     }
 }
 

@@ -151,6 +151,21 @@ impl fmt::Display for StepError {
 
 impl std::error::Error for StepError {}
 
+impl Step {
+    /// The LV that it is about.
+    pub fn lv(&self) -> Option<&LvRef> {
+        match self {
+            Step::CreateLv { lv, .. }
+            | Step::CreateMd { lv, .. }
+            | Step::GrowLv { lv, .. }
+            | Step::RemoveLv { lv } => Some(lv),
+            Step::ClaimDisk { .. } | Step::WriteConf { .. } | Step::Adjust { .. } | Step::Seed { .. } => None,
+            Step::Promote { .. } | Step::Demote { .. } | Step::Resize { .. } => None,
+            Step::Down { .. } | Step::RemoveConf { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -12,7 +12,7 @@ use crate::core::{
     intent::{Assignment, Change, META_NAME, Place, Record, Stamp, Volume},
     names::{BoxName, VolumeId},
     refusal::{Errno, Refusal},
-    step::{LvRef, SeedHow, Step, StepError},
+    step::{SeedHow, Step, StepError},
     wish::{Or, Request, VolumeChange, Wish},
 };
 
@@ -399,18 +399,6 @@ fn resource_of(step: &Step) -> Option<&str> {
     }
 }
 
-fn lv_of(step: &Step) -> Option<&LvRef> {
-    match step {
-        Step::CreateLv { lv, .. }
-        | Step::CreateMd { lv, .. }
-        | Step::GrowLv { lv, .. }
-        | Step::RemoveLv { lv } => Some(lv),
-        Step::ClaimDisk { .. } | Step::WriteConf { .. } | Step::Adjust { .. } | Step::Seed { .. } => None,
-        Step::Promote { .. } | Step::Demote { .. } | Step::Resize { .. } => None,
-        Step::Down { .. } | Step::RemoveConf { .. } => None,
-    }
-}
-
 impl World {
     /// All LVs that are replicas of a volume, wherever they are, also on boxes without power.
     pub fn replicas<'w>(&'w self, id: &'w VolumeId) -> impl Iterator<Item = (BoxId, &'w LogicalVolume)> {
@@ -478,7 +466,7 @@ impl World {
             return Some(VolumeId::meta());
         }
         let assigned = assignments(&self.check.durable).find(|a| a.resource == name)?;
-        let matches = lv_of(step).is_none_or(|lv| lv.id == assigned.id);
+        let matches = step.lv().is_none_or(|lv| lv.id == assigned.id);
         matches.then(|| assigned.id.clone())
     }
 
@@ -499,7 +487,7 @@ impl World {
                 !free && long(d.since_ms)
             });
         }
-        let Some(lv) = lv_of(step) else { return false };
+        let Some(lv) = step.lv() else { return false };
         let there = storage.groups.get(&lv.pool).into_iter().flatten().find(|there| there.name == lv.name);
         there.is_some_and(|there| {
             let other =

@@ -7,25 +7,16 @@ use holdfast::{
     tree::{self, Kind},
 };
 
-use crate::{make, random::Random, runs::runs, tree_world as world, values::check_refusal};
+use crate::{
+    make,
+    random::Random,
+    runs::runs,
+    tree_world::{self as world, walk},
+    values::check_refusal,
+};
 
 /// Files that may have more than one line.
 const TABLES: [&str; 6] = ["README", "status", "health", "errors", "debug/plan", "debug/counters"];
-
-/// Every path of the tree.
-pub fn walk(view: &View) -> Vec<(String, Kind)> {
-    let mut all = vec![(String::new(), Kind::Dir)];
-    let mut at = 0;
-    while at < all.len() {
-        let (path, kind) = all[at].clone();
-        if kind == Kind::Dir {
-            let entries = tree::list(view, &path).unwrap_or_else(|| panic!("{path} cannot be listed"));
-            all.extend(entries.into_iter().map(|entry| (join(&path, &entry.name), entry.kind)));
-        }
-        at += 1;
-    }
-    all
-}
 
 fn join(parent: &str, name: &str) -> String {
     if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") }

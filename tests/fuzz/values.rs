@@ -14,9 +14,8 @@ use holdfast::{
 
 use crate::{
     make,
-    paths::walk,
     runs::{Run, is_sentence, runs},
-    tree_world as world,
+    tree_world::{self as world, walk},
 };
 
 const SCRAPS: [&[u8]; 24] = [

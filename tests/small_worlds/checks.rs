@@ -97,18 +97,6 @@ impl<'a> Case<'a> {
     }
 }
 
-fn lv_of(step: &Step) -> Option<&LvRef> {
-    match step {
-        Step::CreateLv { lv, .. }
-        | Step::CreateMd { lv, .. }
-        | Step::GrowLv { lv, .. }
-        | Step::RemoveLv { lv } => Some(lv),
-        Step::ClaimDisk { .. } | Step::WriteConf { .. } | Step::Adjust { .. } | Step::Seed { .. } => None,
-        Step::Promote { .. } | Step::Demote { .. } | Step::Resize { .. } | Step::Down { .. } => None,
-        Step::RemoveConf { .. } => None,
-    }
-}
-
 fn resource_of(step: &Step) -> Option<&str> {
     match step {
         Step::WriteConf { resource, .. } | Step::Adjust { resource } | Step::Seed { resource, .. } => {
@@ -145,7 +133,7 @@ fn what_is_unknown_is_left_alone(case: &Case<'_>) -> Result<(), String> {
     case.each(|step| {
         let brings_up = matches!(step, Step::WriteConf { .. } | Step::Adjust { .. });
         let version =
-            report.drbd_version.is_some() || !(brings_up || lv_of(step).is_some()) || is_removal(step);
+            report.drbd_version.is_some() || !(brings_up || step.lv().is_some()) || is_removal(step);
         let known =
             rest && version && (vgs || brings_up && !diskful || is_about_the_kernel(step) && !diskful);
         require(known, 2, || format!("{step}, from facts that are not known"))
@@ -167,7 +155,7 @@ fn only_who_has_a_part_acts(case: &Case<'_>) -> Result<(), String> {
     require(has_part || case.steps().is_empty(), 0, || "steps without a leg or a leave".to_owned())?;
     case.each(|step| {
         let own = resource_of(step).is_none_or(|r| r == case.resource)
-            && lv_of(step).is_none_or(|lv| lv.name == conf::lv_name(case.resource, 0));
+            && step.lv().is_none_or(|lv| lv.name == conf::lv_name(case.resource, 0));
         require(own, 0, || format!("{step} in {lane}"))
     })
 }
@@ -268,7 +256,7 @@ fn lvs_are_made_only_where_the_name_is_free(case: &Case<'_>) -> Result<(), Strin
 /// LVs of other volumes and lives, resources with another minor.
 fn what_is_another_s_is_left_alone(case: &Case<'_>) -> Result<(), String> {
     case.each(|step| {
-        let lv = lv_of(step).and_then(|lv| Some((lv, case.lv_named(lv)?)));
+        let lv = step.lv().and_then(|lv| Some((lv, case.lv_named(lv)?)));
         let same = lv.is_none_or(|(lv, there)| lv.id == there.id && lv.generation == there.generation);
         require(same, 2, || format!("{step}, which is another's LV"))?;
         let Some(resource) = case.report().resource(case.resource).filter(|_| !is_removal(step)) else {

@@ -17,6 +17,7 @@ use holdfast::core::{
     size::Size,
     view::View,
 };
+use holdfast::tree::{self, Kind};
 
 pub const G: u64 = 1 << 30;
 pub const NINE: DrbdVersion = DrbdVersion { major: 9, minor: 2, patch: 18 };
@@ -301,4 +302,24 @@ pub fn syncing(view: &mut View, resource: &str, source: &str, target: &str, done
     change_resource(view, target, resource, |r| {
         set(r, ReplicationState::SyncTarget, DiskState::Inconsistent, DiskState::UpToDate);
     });
+}
+
+/// Every path of the tree, directories before what is in them.
+pub fn walk(view: &View) -> Vec<(String, Kind)> {
+    let mut all = vec![(String::new(), Kind::Dir)];
+    let mut at = 0;
+    while at < all.len() {
+        let (path, kind) = all[at].clone();
+        if kind == Kind::Dir {
+            let entries = tree::list(view, &path).unwrap_or_else(|| panic!("{path} cannot be listed"));
+            let inside = entries.into_iter().map(|entry| {
+                let path = if path.is_empty() { entry.name } else { format!("{path}/{}", entry.name) };
+                (path, entry.kind)
+            });
+            let inside: Vec<_> = inside.collect();
+            all.splice(at + 1..at + 1, inside);
+        }
+        at += 1;
+    }
+    all
 }

@@ -48,10 +48,9 @@ impl Node {
             }
         }
         let class = result.as_ref().err().map(|(_, e)| e.class);
-        self.newest_look += 1;
-        let (number, sources) =
-            (self.newest_look, self.lanes.done(lane, steps, class, self.now_ms, self.newest_look));
-        self.out.extend(sources.into_iter().map(|source| Output::Observe(source, number)));
+        let request = self.next_look();
+        let sources = self.lanes.done(lane, steps, class, self.now_ms, request);
+        self.out.extend(sources.into_iter().map(|source| Output::Observe(source, request)));
         self.facts_changed = true;
     }
 
@@ -59,9 +58,14 @@ impl Node {
     pub(super) fn look_at_counters(&mut self) {
         if self.now_ms >= self.counted_ms + COUNT_EVERY_MS && self.planned.counts() {
             self.counted_ms = self.now_ms;
-            self.newest_look += 1;
-            self.out.push(Output::Observe(Source::Counters, self.newest_look));
+            let request = self.next_look();
+            self.out.push(Output::Observe(Source::Counters, request));
         }
+    }
+
+    fn next_look(&mut self) -> u64 {
+        self.newest_look += 1;
+        self.newest_look
     }
 
     pub(super) fn here(&self) -> Here<'_> {

@@ -129,7 +129,7 @@ impl Follower {
         }
     }
 
-    fn follow(&self) {
+    fn follow(mut self) {
         let mut pause = FIRST_PAUSE;
         loop {
             let (was_ready, why) = self.one_run();
@@ -146,6 +146,7 @@ impl Follower {
             drop(self.shared.changed.wait_timeout_while(self.shared.lock(), pause, is_waiting));
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+        self.recorder = None; // who waits for the end finds all lines written
         self.shared.lock().stopped = true;
         self.shared.changed.notify_all();
     }
