@@ -29,7 +29,7 @@ must box 2 "echo two >/mnt/db/letter && sync"
 
 say "mended: health says it, and goes on saying it"
 must "$LAB" mend
-until_box 1 120 "dmesg >/dev/null; grep 'volumes/db: split brain: ' /cluster/health"
+until_box 1 120 "grep 'volumes/db: split brain: ' /cluster/health"
 # box2 is no longer Primary: now only what DRBD found says it.
 must box 2 "umount /mnt/db"
 until_box 1 60 "[ \"\$(cat $V/db/used-by)\" = box3 ]"
